@@ -1,0 +1,250 @@
+"""Resolve configuration once: an argument, then Dask's ``daskenv:`` keys, then the default.
+
+This is the only module that reads ``dask.config`` under ``daskenv:`` or the process
+variables. ``daskenv.yaml`` beside it comments every key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+import platformdirs
+import yaml
+from dask.utils import parse_bytes, parse_timedelta
+
+from daskenv_lab.environments import reveal
+from daskenv_lab.errors import ConfigError, StateError, UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULTS_FILE = Path(__file__).with_name("daskenv.yaml")
+
+KINDS = ("local", "gateway", "fargate", "ecs", "remote")
+"""The kinds that `up` knows without a profile."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+dask.config.update_defaults(yaml.safe_load(DEFAULTS_FILE.read_text(encoding="utf-8")))
+
+
+def get(key: str) -> Any:
+    """Look up ``daskenv.<key>``.
+
+    Raises
+    ------
+    ConfigError
+        The key does not exist.
+
+    Examples
+    --------
+    >>> get("profile")
+    'local'
+    """
+    try:
+        return dask.config.get(f"daskenv.{key}")
+    except KeyError as error:
+        raise ConfigError(
+            f"the configuration has no key 'daskenv.{key}'; {DEFAULTS_FILE} lists the keys"
+        ) from error
+
+
+def seconds(key: str) -> float:
+    """Look up a duration such as ``"5 minutes"`` (or a number of seconds), in seconds.
+
+    Raises
+    ------
+    ConfigError
+        The value is no duration.
+
+    Examples
+    --------
+    >>> seconds("timeouts.connect")
+    30.0
+    """
+    value = get(key)
+    try:
+        return float(parse_timedelta(value))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"daskenv.{key} is {value!r}, which is no duration; write it as '30 seconds'"
+        ) from error
+
+
+def size(key: str) -> int:
+    """Look up a size such as ``"2 GiB"`` (or a number of bytes), in bytes.
+
+    Raises
+    ------
+    ConfigError
+        The value is no size.
+
+    Examples
+    --------
+    >>> size("local.worker-memory")
+    2147483648
+    """
+    value = get(key)
+    try:
+        return int(parse_bytes(value))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"daskenv.{key} is {value!r}, which is no size; write it as '2 GiB'"
+        ) from error
+
+
+def whole(key: str) -> int:
+    """Look up a whole number that is not negative.
+
+    Raises
+    ------
+    ConfigError
+        The value is something else.
+
+    Examples
+    --------
+    >>> whole("local.workers")
+    2
+    """
+    value = get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"daskenv.{key} is {value!r}; it takes a whole number from 0 upwards")
+    return value
+
+
+def state_dir() -> Path:
+    """Give the folder of records and background servers, made for this user alone.
+
+    Raises
+    ------
+    StateError
+        The folder cannot be made or written.
+    """
+    chosen = get("state-dir")
+    folder = (
+        Path(str(chosen)).expanduser()
+        if chosen
+        else platformdirs.user_state_path("daskenv_lab", appauthor=False)
+    )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "it is not writable")
+    except OSError as error:
+        raise StateError(
+            f"the state folder {folder} cannot be used ({error.strerror or error}); "
+            "name another with DASK_DASKENV__STATE_DIR or daskenv.state-dir"
+        ) from error
+    return folder.absolute()
+
+
+def cluster_name(name: str | None) -> str:
+    """Check a name for a cluster of ours, or give the default name.
+
+    Raises
+    ------
+    ConfigError
+        The name could not be a file name, a tag and an argument all at once.
+
+    Examples
+    --------
+    >>> cluster_name("dev")
+    'dev'
+    """
+    chosen = get("name") if name is None else name
+    if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
+        raise ConfigError(
+            f"{chosen!r} cannot name a cluster; use up to 63 letters, digits, '.', '_' and '-', "
+            "a letter or digit first"
+        )
+    return chosen
+
+
+def profile_names() -> tuple[str, ...]:
+    """List the profiles of the configuration and the kinds, in the order of the alphabet."""
+    return tuple(sorted({*_profiles(), *KINDS}))
+
+
+def profile(name: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Resolve a profile, a kind, or a class's dotted path to a kind and its arguments.
+
+    Parameters
+    ----------
+    name : str, optional
+        By default what ``daskenv.profile`` says.
+
+    Returns
+    -------
+    tuple of str and dict
+        The kind, and the keyword arguments for an environment of that kind.
+
+    Raises
+    ------
+    ConfigError
+        The profile is damaged.
+    UnknownNameError
+        There is no such profile; the nearest is named.
+
+    Examples
+    --------
+    >>> profile("fargate")
+    ('fargate', {})
+    """
+    chosen = str(get("profile") if name is None else name)
+    profiles = _profiles()
+    if chosen not in profiles:
+        if chosen in KINDS or "." in chosen:
+            return chosen, _kind_defaults(chosen)
+        raise UnknownNameError(
+            f"no profile or kind is named {chosen!r}; {did_you_mean(chosen, profile_names())}"
+        )
+    settings = profiles[chosen]
+    if not isinstance(settings, dict) or not isinstance(settings.get("kind"), str):
+        raise ConfigError(
+            f"the profile {chosen!r} needs a mapping with a 'kind' "
+            f"({', '.join(KINDS)}, or a class's dotted path), and is {settings!r}"
+        )
+    kind = settings["kind"]
+    if kind not in KINDS and "." not in kind:
+        raise ConfigError(
+            f"the profile {chosen!r} has the kind {kind!r}; {did_you_mean(kind, KINDS)}"
+        )
+    # Dask's configuration takes hyphens and underscores for the same key; arguments do not.
+    own = {str(k).replace("-", "_"): v for k, v in settings.items() if k != "kind"}
+    return kind, {**_kind_defaults(kind), **own}
+
+
+def resolve_secrets(value: Any) -> Any:
+    """Give a copy of `value` with each secret put in, from its value or process variable.
+
+    Raises
+    ------
+    SecretMissing
+        A process variable that should hold a secret is not set.
+    """
+    return reveal(value, os.environ)
+
+
+def process_variables(**changes: str) -> dict[str, str]:
+    """Copy this process's variables for a child process, with some of them changed."""
+    return {**os.environ, **changes}
+
+
+def _profiles() -> Mapping[str, Any]:
+    found = get("profiles")
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"daskenv.profiles must map names to settings, and is {found!r}")
+    return found
+
+
+def _kind_defaults(kind: str) -> dict[str, Any]:
+    if kind != "gateway":
+        return {}
+    defaults = {"gateway_address": get("gateway.address"), "auth": get("gateway.auth")}
+    return {key: value for key, value in defaults.items() if value is not None}

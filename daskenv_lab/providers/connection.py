@@ -1,0 +1,162 @@
+"""A connection to one scheduler: what every provider gives back, and what all of them share."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
+from daskenv_lab.errors import ClusterGone, ProviderUnreachable, WaitTimeout
+from daskenv_lab.providers.onscheduler import LABEL, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Connection:
+    """A Dask client for one cluster, never the process's default client.
+
+    Parameters
+    ----------
+    ref : ClusterRef
+        Where the cluster is found again.
+    address : str
+        The scheduler's address.
+    security : distributed.Security, optional
+        TLS credentials; they stay in this process.
+    dashboard_link : str, optional
+        The dashboard as a browser on this machine reaches it.
+    timeout : float
+        Seconds for the connection.
+    client_kwargs : mapping, optional
+        Further arguments for `distributed.Client`.
+
+    Raises
+    ------
+    ClusterGone
+        Nothing answers at the address within the time limit.
+    """
+
+    def __init__(
+        self,
+        ref: ClusterRef,
+        address: str,
+        *,
+        security: Any = None,
+        dashboard_link: str | None = None,
+        timeout: float = 30.0,
+        client_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.ref = ref
+        self.address = address
+        self.security = security
+        self.dashboard_link = dashboard_link
+        self._client_kwargs = dict(client_kwargs or {})
+        try:
+            self.client = distributed.Client(
+                address,
+                **{
+                    **self._client_kwargs,
+                    "security": security,
+                    "timeout": timeout,
+                    "set_as_default": False,
+                    "name": "daskenv",
+                },
+            )
+        except (OSError, TimeoutError) as error:
+            raise ClusterGone(
+                f"no scheduler answers at {address} within {timeout:g} s ({error}); "
+                "start another with `daskenv up`"
+            ) from error
+
+    @property
+    def open(self) -> bool:
+        """Whether the client is still connected."""
+        return self.client.status == "running"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"a connection to the cluster {self.ref.id!r} cannot travel; "
+            "pass values to the task, and not the session, cluster or client"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Ask the scheduler for what `onscheduler.describe` tells.
+
+        Raises
+        ------
+        ClusterGone
+            The connection broke.
+        """
+        return dict(self._ask(self.client.run_on_scheduler, describe, asker=self.client.id))
+
+    def label(self) -> dict[str, Any]:
+        """Read what `set_label` wrote; empty for a cluster that is not ours."""
+        return dict(self._ask(self.client.get_metadata, LABEL, {}) or {})
+
+    def set_label(self, **values: Any) -> None:
+        """Write name, owner, fingerprint and the like into the scheduler itself."""
+        self._ask(self.client.set_metadata, LABEL, {**self.label(), **values})
+
+    def logs(self, lines: int) -> dict[str, str]:
+        """Give the last lines of the scheduler's and of each worker's log, by address."""
+        scheduler = self._ask(self.client.get_scheduler_logs, n=lines)
+        workers = self._ask(self.client.get_worker_logs, n=lines)
+        both = {"scheduler": scheduler, **workers}
+        return {who: "\n".join(line for _, line in reversed(log)) for who, log in both.items()}
+
+    def info(self) -> ClusterInfo:
+        """Tell how the cluster is.
+
+        Raises
+        ------
+        ClusterGone
+            The connection broke.
+        """
+        told = self.describe()
+        label = told["label"]
+        adaptive = told["adaptive"] or label.get("adaptive")
+        requested = told["requested"] if told["requested"] is not None else label.get("requested")
+        idle = None if told["busy"] else (told["idle_since"] or told["started"])
+        return ClusterInfo(
+            ref=self.ref,
+            status="running",
+            name=label.get("name"),
+            owner=label.get("owner"),
+            fingerprint=label.get("fingerprint"),
+            held=label.get("held"),
+            scheduler_address=self.address,
+            dashboard_link=self.dashboard_link,
+            started_at=datetime.fromtimestamp(told["started"], UTC),
+            idle_since=None if idle is None else datetime.fromtimestamp(idle, UTC),
+            requested=None if adaptive else requested,
+            adaptive=tuple(adaptive) if adaptive else None,
+            clients=told["clients"],
+            tasks=told["tasks"],
+            workers=tuple(WorkerInfo(**w) for w in told["workers"]),
+        )
+
+    def close(self) -> None:
+        """Close the client; the cluster lives on. May be called twice."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self.client.close(timeout=5)
+
+    def _ask(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.open:
+            raise ClusterGone(
+                f"the connection to {self.address} is closed; connect again with `daskenv up`"
+            )
+        try:
+            return method(*args, **kwargs)
+        except TimeoutError as error:
+            raise WaitTimeout(
+                f"the scheduler at {self.address} does not answer; look at its log or dashboard"
+            ) from error
+        except (OSError, distributed.comm.CommClosedError) as error:
+            raise ProviderUnreachable(
+                f"the connection to {self.address} broke ({error}); "
+                "try again, or start another cluster with `daskenv up`"
+            ) from error

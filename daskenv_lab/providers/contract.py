@@ -1,0 +1,97 @@
+"""The contract between a session and the side that runs clusters.
+
+A provider is made for one environment, holds no state that is worth keeping, and knows nothing
+of the other providers. The session calls `create` at most once for each name, under that name's
+lock; whoever calls `create` may call `shutdown`, and whoever calls `connect` calls `close`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from daskenv_lab.cluster import ClusterInfo, ClusterRef
+    from daskenv_lab.environments import Environment
+    from daskenv_lab.providers.connection import Connection
+
+Progress = Callable[[str], None]
+"""Gets one sentence whenever there is something new to wait for."""
+
+OnSubmitted = Callable[["ClusterRef"], None]
+"""Gets the reference as soon as there is something that would have to be shut down."""
+
+
+class Provider(Protocol):
+    """One way of running clusters. Every wait has a time limit and ends in one sentence."""
+
+    name: ClassVar[str]
+    """The word in `ClusterRef.provider`."""
+
+    def __init__(self, environment: Environment) -> None: ...
+
+    def create(
+        self, label: str, *, timeout: float, progress: Progress, on_submitted: OnSubmitted
+    ) -> ClusterRef:
+        """Start a new cluster and wait until its scheduler runs; its size is the caller's to set.
+
+        On failure, time-out or interruption nothing is left running.
+
+        Parameters
+        ----------
+        label : str
+            The name that the user gave, for providers that can show or tag it.
+        timeout : float
+            Seconds until `WaitTimeout`, which holds the last state seen.
+        progress : callable
+            Told what is being waited for.
+        on_submitted : callable
+            Told the reference before the waiting starts.
+
+        Raises
+        ------
+        ProviderUnreachable, AuthenticationFailed, ClusterStartError, WaitTimeout
+        """
+        ...
+
+    def connect(self, ref: ClusterRef, *, timeout: float) -> Connection:
+        """Connect to a running cluster.
+
+        Raises
+        ------
+        ClusterGone
+            It does not run any more.
+        ProviderUnreachable, AuthenticationFailed, WaitTimeout
+        """
+        ...
+
+    def scale(self, connection: Connection, n: int) -> None:
+        """Ask for `n` workers and end adaptive scaling; does not wait for them."""
+        ...
+
+    def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
+        """Let the number of workers follow the load between two bounds."""
+        ...
+
+    def info(self, connection: Connection) -> ClusterInfo:
+        """Tell how the cluster is, in one round trip to its scheduler."""
+        ...
+
+    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
+        """Give the last lines of the scheduler's and of each worker's log, by address."""
+        ...
+
+    def close(self, connection: Connection) -> None:
+        """Let go of a connection; the cluster lives on. May be called twice."""
+        ...
+
+    def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
+        """Destroy the cluster and wait until it is gone; no error if it is gone already."""
+        ...
+
+    def find(self) -> list[ClusterInfo]:
+        """List the clusters that run at this environment's provider, ours and others.
+
+        Never starts anything. For those that cannot be asked, `ClusterInfo.held` is None.
+        """
+        ...

@@ -1,0 +1,56 @@
+"""Functions that run on a scheduler, which need not have daskenv_lab installed.
+
+The module is pickled by value, so that nothing here may refer to another module of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cloudpickle
+
+LABEL = "daskenv"
+"""The key of the scheduler's metadata under which a cluster's name and owner are kept."""
+
+
+def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
+    """Tell all that `ClusterInfo` holds, in plain types, in one round trip.
+
+    `asker` is the id of the client that asks, which is not counted among the clients.
+    """
+    workers = [
+        {
+            "address": ws.address,
+            "name": str(ws.name),
+            "nthreads": ws.nthreads,
+            "memory_limit": ws.memory_limit or 0,
+            "memory": ws.metrics.get("memory", 0),
+            "cpu": ws.metrics.get("cpu", 0.0),
+            "tasks": len(ws.processing),
+        }
+        for ws in dask_scheduler.workers.values()
+    ]
+    states: dict[str, int] = {}
+    for group in dask_scheduler.task_groups.values():
+        for state, number in group.states.items():
+            if number and state != "forgotten":
+                states[state] = states.get(state, 0) + number
+    gateway = dask_scheduler.services.get("gateway")
+    adapts = gateway is not None and gateway.adapt_task is not None
+    clients = [c for c in dask_scheduler.clients if c not in ("fire-and-forget", asker)]
+    return {
+        "id": dask_scheduler.id,
+        "label": dict(dask_scheduler.task_metadata.get("daskenv") or {}),
+        "started": dask_scheduler.time_started,
+        "idle_since": getattr(dask_scheduler, "idle_since", None),
+        "busy": any(states.get(s) for s in ("processing", "waiting", "queued", "no-worker")),
+        "requested": None if gateway is None or adapts else gateway.count,
+        "adaptive": [gateway.minimum, gateway.maximum] if adapts else None,
+        "clients": len(clients),
+        "tasks": states,
+        "workers": workers,
+    }
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

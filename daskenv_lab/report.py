@@ -1,0 +1,149 @@
+"""What is known about a flow run after it ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from daskenv_lab.errors import FlowRunFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRunReport:
+    """One task run of a flow run."""
+
+    id: str
+    """Prefect's id of the task run."""
+
+    name: str
+    """Prefect's name of the task run, such as ``add-3f1``."""
+
+    task: str
+    """The task's own name, such as ``add``."""
+
+    state: str
+    """The name of its last state: Completed, Failed, Crashed, Cancelled, Cached, …"""
+
+    start: datetime | None
+    """When it began on a worker, in UTC; None if it never did."""
+
+    duration: float | None
+    """Seconds on the worker, retries and waiting for dependencies' results included."""
+
+    worker: str | None
+    """The address of the worker that ran it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class FlowRunReport:
+    """One flow run: its outcome, its task runs and what they used.
+
+    Examples
+    --------
+    >>> report = daskenv_lab.run(add_up, x=[1, 2, 3])  # doctest: +SKIP
+    >>> report.result  # doctest: +SKIP
+    12
+    """
+
+    flow: str
+    flow_run_id: str
+    flow_run_name: str
+    state: str
+    """The name of the flow run's last state."""
+
+    cluster: str | None
+    """The name of the cluster, or its scheduler's address."""
+
+    start: datetime
+    """When the run was asked for, in UTC."""
+
+    duration: float
+    """Seconds from then to the last task run's end."""
+
+    value: Any = field(default=None, compare=False)
+    """What the flow returned; None if it failed."""
+
+    error: BaseException | None = field(default=None, compare=False)
+    """What the flow raised; None if it completed."""
+
+    task_runs: tuple[TaskRunReport, ...] = ()
+    bytes_moved: int = 0
+    """Bytes that workers sent, to each other and to the client, while the flow ran."""
+
+    peak_memory: Mapping[str, int] = field(default_factory=dict)
+    """The most bytes that each worker's process held, by address, as its heartbeats told."""
+
+    cluster_size: tuple[tuple[float, int], ...] = ()
+    """Number of workers over time: (seconds since `start`, workers), a pair at each change."""
+
+    url: str | None = None
+    """The flow run's page in the Prefect API's user interface."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the flow run completed."""
+        return self.error is None and self.state in ("Completed", "Cached")
+
+    @property
+    def result(self) -> Any:
+        """What the flow returned.
+
+        Raises
+        ------
+        FlowRunFailed
+            It did not complete; chained to what the flow raised.
+        """
+        if not self.ok:
+            what = "" if self.error is None else f": {type(self.error).__name__}: {self.error}"
+            raise FlowRunFailed(
+                f"the flow run {self.flow_run_name!r} of {self.flow!r} ended {self.state}{what}; "
+                "its task runs are in `.task_runs`"
+            ) from self.error
+        return self.value
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Number of task runs by state."""
+        return dict(Counter(t.state for t in self.task_runs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write everything down in JSON's types; the value and the error as text."""
+        written = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("value", "error", "task_runs", "start")
+        }
+        return {
+            **written,
+            "schema": 1,
+            "start": self.start.isoformat(),
+            "ok": self.ok,
+            "result": _jsonable(self.value),
+            "error": None if self.error is None else f"{type(self.error).__name__}: {self.error}",
+            "peak_memory": dict(self.peak_memory),
+            "cluster_size": [list(pair) for pair in self.cluster_size],
+            "task_runs": [
+                {**asdict(t), "start": t.start.isoformat() if t.start else None}
+                for t in self.task_runs
+            ],
+        }
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{n} {state}" for state, n in sorted(self.states.items()))
+        return (
+            f"FlowRunReport({self.flow!r}, {self.state}, {self.duration:.2f} s, "
+            f"task runs: {states or 'none'})"
+        )
+
+
+def _jsonable(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    return repr(value)
