@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     )
     from daskenv_lab.errors import DaskEnvLabError
     from daskenv_lab.flows import DaskExecutor, run
+    from daskenv_lab.inventory import detach, down, ls, reap
+    from daskenv_lab.lifecycle import connect, up
     from daskenv_lab.report import FlowRunReport, TaskRunReport
-    from daskenv_lab.session import Session, connect, current, down, ls, reap, up
+    from daskenv_lab.session import Session, current
 
 __version__ = "0.1.0"
 
@@ -40,13 +42,14 @@ _HOMES = {
     "Session": "session",
     "TaskRunReport": "report",
     "WorkerInfo": "cluster",
-    "connect": "session",
+    "connect": "lifecycle",
     "current": "session",
-    "down": "session",
-    "ls": "session",
-    "reap": "session",
+    "detach": "inventory",
+    "down": "inventory",
+    "ls": "inventory",
+    "reap": "inventory",
     "run": "flows",
-    "up": "session",
+    "up": "lifecycle",
 }
 
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "WorkerInfo",
     "connect",
     "current",
+    "detach",
     "down",
     "load_ipython_extension",
     "ls",

@@ -107,7 +107,7 @@ def whole(key: str) -> int:
 
     Examples
     --------
-    >>> whole("local.workers")
+    >>> whole("workers")
     2
     """
     value = get(key)

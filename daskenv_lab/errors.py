@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
 
 class DaskEnvLabError(Exception):
@@ -31,10 +30,8 @@ class DaskEnvLabError(Exception):
 
     def _render_traceback_(
         self,
-        etype: type[BaseException] | None = None,
-        value: BaseException | None = None,
-        tb: TracebackType | None = None,
-        tb_offset: int | None = None,
+        *_args: object,
+        **_kwargs: object,
     ) -> list[str]:
         """Give IPython the lines to show; IPython calls it with what it caught."""
         if self.show_traceback:
@@ -95,7 +92,7 @@ class ClusterGone(ProviderError):
 
 
 class NotSupported(ProviderError):
-    """This kind of cluster cannot do what was asked for."""
+    """A kind of cluster cannot do what was asked for."""
 
 
 class FlowError(DaskEnvLabError):
@@ -130,6 +127,15 @@ class ExportError(DaskEnvLabError):
     """An environment cannot be written down as code."""
 
 
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Find the known word that is most like `name`, if any is.
+
+    `cutoff` is the least likeness, from 0 to 1, as `difflib` counts it.
+    """
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest known word, or list them all.
 
@@ -145,8 +151,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zzz", ["local", "gateway"])
     'known are: gateway, local'
     """
-    words = sorted(set(known))
-    near = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
+    near = nearest(name, known := list(known))
     if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known are: {', '.join(words)}" if words else "none is known"
+        return f"did you mean {near!r}?"
+    return f"known are: {', '.join(sorted(set(known)))}" if known else "none is known"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from daskenv_lab.environments.codec import encode, fingerprint
 from daskenv_lab.environments.secret import Secret, conceal, mask, secrets_in
-from daskenv_lab.errors import EnvironmentValueError, did_you_mean
+from daskenv_lab.errors import EnvironmentValueError, nearest
 
 Hook = Callable[..., None]
 """Called around a flow run in production: ``on_start()``, ``on_exit()``, and
@@ -97,11 +97,12 @@ class Environment:
         """Refuse a further argument that is nearly one of ours, or one of Prefect 0.x's others."""
         known = self._argument_names()
         for name in extra:
-            hint = did_you_mean(name, known)
-            if hint.startswith("did you"):
+            # A provider's own argument such as worker_cores is a little like n_workers.
+            meant = nearest(name, known, cutoff=0.8)
+            if meant is not None:
                 raise EnvironmentValueError(
-                    f"{type(self).__name__} has no argument {name!r}; {hint} "
-                    "(what the provider itself should get must not look like one of ours)"
+                    f"{type(self).__name__} has no argument {name!r}; did you mean {meant!r}? "
+                    "(an argument for the provider itself must not look like one of ours)"
                 )
 
     @classmethod
@@ -248,11 +249,14 @@ def _security(owner: str, value: Any) -> bool | Mapping[str, Any] | None:
     names = getattr(type(value), "__slots__", None)
     if type(value).__name__ == "Security" and names:
         given = {name: getattr(value, name, None) for name in names}
-        kept = {k: v for k, v in given.items() if v is not None and not k.startswith("_")}
+        kept = {k: v for k, v in given.items() if v not in (None, {}) and not k.startswith("_")}
+        if "tls_min_version" in kept:
+            # An ssl.TLSVersion, which equals its number; only the number can be written down.
+            kept["tls_min_version"] = int(kept["tls_min_version"])
         return _mapping(owner, "security", kept)
     raise EnvironmentValueError(
-        f"{owner} was given security={_shown(value)}; it takes True, False, a distributed.Security, "
-        "or a mapping of its arguments"
+        f"{owner} was given security={_shown(value)}; it takes True, False, a "
+        "distributed.Security, or a mapping of its arguments"
     )
 
 
@@ -290,16 +294,17 @@ def _hook(owner: str, name: str, value: Any) -> Hook | None:
             f"{owner} was given {name}={_shown(value)}; it takes a function, without calling it"
         )
     wanted = {"on_execute": ("parameters", "provider_kwargs")}.get(name, ())
+    hook: Hook = value
     try:
-        inspect.signature(value).bind(*wanted)
+        inspect.signature(hook).bind(*wanted)
     except TypeError as error:
         raise EnvironmentValueError(
             f"{owner} was given {name}={_shown(value)}, which cannot be called as "
             f"{name}({', '.join(wanted)}) ({error}); change its parameters"
         ) from error
     except ValueError:
-        return value  # A builtin without a signature.
-    return value
+        return hook  # A builtin without a signature.
+    return hook
 
 
 def _thaw(value: Any) -> Any:

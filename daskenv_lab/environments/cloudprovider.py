@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from daskenv_lab.environments.base import Environment, Hook
 from daskenv_lab.errors import EnvironmentValueError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PROVIDER_CLASSES = {
     "fargate": "dask_cloudprovider.aws.FargateCluster",

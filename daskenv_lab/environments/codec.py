@@ -1,8 +1,8 @@
 """Settings to JSON and back, without loss.
 
 JSON's own types are kept as they are. Everything else becomes a mapping with one key that starts
-with ``$``: ``$tuple``, ``$set``, ``$bytes``, ``$timedelta``, ``$map`` (keys that JSON lacks, or that
-start with ``$``), ``$object`` (a class or function by its dotted path) and ``$secret``.
+with ``$``: ``$tuple``, ``$set``, ``$frozenset``, ``$bytes``, ``$timedelta``, ``$map`` (keys that
+JSON lacks, or that start with ``$``), ``$object`` (a class or function by its path), ``$secret``.
 """
 
 from __future__ import annotations

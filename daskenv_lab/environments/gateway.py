@@ -121,7 +121,7 @@ adaptive_max_workers=4, worker_threads=2)
 
 def _address(owner: str, name: str, value: Any) -> str | None:
     if value is None or value == EMBEDDED:
-        return value
+        return None if value is None else EMBEDDED
     text(owner, name, value, hint="it takes an address such as 'https://gateway.example.org'")
     if not value.startswith(("http://", "https://")):
         raise EnvironmentValueError(

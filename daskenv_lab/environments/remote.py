@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from daskenv_lab.environments.base import Environment, Hook, text
 from daskenv_lab.errors import EnvironmentValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ADDRESS = re.compile(r"(?:[a-z]+://)?[^\s/]+:\d+(?:/\S*)?|[a-z]+://\S+")
 
@@ -64,8 +66,8 @@ class RemoteDaskEnvironment(Environment):
         self._refuse_misspelt(unknown)
         if unknown:
             raise EnvironmentValueError(
-                f"{owner} has no argument {next(iter(unknown))!r}; a cluster that exists already is "
-                "neither sized nor configured from here"
+                f"{owner} has no argument {next(iter(unknown))!r}; a cluster that exists already "
+                "is neither sized nor configured from here"
             )
         self._set_shared(
             n_workers=None,

@@ -102,8 +102,10 @@ def conceal(value: Any, *, path: tuple[str, ...] = ()) -> Any:
         }
     if isinstance(value, list | tuple):
         return type(value)(conceal(v, path=path) for v in value) if _plain(value) else value
-    if isinstance(value, str) and value and (
-        _PEM_PRIVATE_KEY.search(value) or (path and _names_secret(path[-1]))
+    if (
+        isinstance(value, str)
+        and value
+        and (_PEM_PRIVATE_KEY.search(value) or (path and _names_secret(path[-1])))
     ):
         return Secret(_variable_of(path), value)
     return value

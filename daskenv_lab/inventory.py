@@ -1,0 +1,274 @@
+"""All clusters together: list them, let go of them, destroy them, remove what nobody holds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from daskenv_lab import config, registry
+from daskenv_lab.cluster import ClusterInfo
+from daskenv_lab.environments import EMBEDDED, DaskGatewayEnvironment
+from daskenv_lab.errors import (
+    DaskEnvLabError,
+    ProviderError,
+    UnknownNameError,
+    WaitTimeout,
+    did_you_mean,
+)
+from daskenv_lab.lifecycle import environment_for
+from daskenv_lab.providers import provider_for
+from daskenv_lab.session import current, opened, owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daskenv_lab.environments import Environment
+    from daskenv_lab.providers.contract import Provider
+    from daskenv_lab.registry import Record
+
+_log = logging.getLogger("daskenv_lab")
+
+
+def ls() -> list[ClusterInfo]:
+    """List our clusters, and the others that run at the same providers.
+
+    Returns
+    -------
+    list of ClusterInfo
+        Ours first. The status is ``gone`` for a record whose cluster does not run any more, and
+        ``unreachable`` where the provider does not answer.
+
+    Examples
+    --------
+    >>> [info.name for info in ls()]  # doctest: +SKIP
+    ['dev']
+    """
+    found, silent = _found()
+    rows = []
+    for record in _records():
+        info = next((i for i in found if i.ref == record.ref), None)
+        if info is None:
+            status = "unreachable" if _place(record.environment) in silent else "gone"
+            if record.ref is None:
+                continue  # Being created at this moment, or its creator died.
+            info = ClusterInfo(ref=record.ref, status=status)
+        rows.append(replace(info, name=record.name, held=record.held))
+    named = {row.ref for row in rows}
+    return rows + [info for info in found if info.ref not in named]
+
+
+def detach(name: str | None = None) -> None:
+    """Let go of a cluster: it lives on, and `reap` may remove it once it is idle.
+
+    Raises
+    ------
+    UnknownNameError
+        No cluster has the name.
+    """
+    chosen = _chosen(name)
+    session = opened(chosen)
+    if session is not None and session.connection.open:
+        session.detach()
+        return
+    with registry.lock(chosen, progress=_log.info):
+        record = _record(chosen)
+        registry.write(record, held=False)
+        if record.ref is not None:
+            provider = provider_for(record.environment)
+            connection = provider.connect(record.ref, timeout=config.seconds("timeouts.connect"))
+            try:
+                connection.set_label(held=False)
+            finally:
+                provider.close(connection)
+
+
+def down(name: str | None = None, *, timeout: float | None = None) -> None:
+    """Destroy a cluster and wait until it is gone; no error if it is gone already.
+
+    Raises
+    ------
+    UnknownNameError
+        No cluster has the name.
+    WaitTimeout
+        It is still there after `timeout` seconds (``daskenv.timeouts.stop``).
+
+    Examples
+    --------
+    >>> down("dev")  # doctest: +SKIP
+    """
+    chosen = _chosen(name)
+    session = opened(chosen)
+    if session is not None:
+        session.down(timeout=timeout)
+        return
+    with registry.lock(chosen, progress=_log.info):
+        _destroy(_record(chosen), timeout)
+
+
+def down_all(*, timeout: float | None = None) -> list[str]:
+    """Destroy all recorded clusters, and stop the embedded Gateway and the local Prefect API.
+
+    Returns
+    -------
+    list of str
+        What was stopped.
+
+    Raises
+    ------
+    ProviderError
+        One could not be destroyed; the others were.
+    """
+    stopped = []
+    failures: list[DaskEnvLabError] = []
+    for name in registry.names():
+        try:
+            down(name, timeout=timeout)
+            stopped.append(name)
+        except UnknownNameError:
+            continue  # Its record was damaged and is kept aside.
+        except DaskEnvLabError as error:
+            failures.append(error)
+    stopped += _stop_servers(config.seconds("timeouts.stop") if timeout is None else timeout)
+    if failures:
+        raise ProviderError(
+            f"{len(failures)} of the clusters could not be destroyed: {failures[0]}"
+        ) from failures[0]
+    return stopped
+
+
+def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInfo]:
+    """Remove the clusters of ours that nobody holds.
+
+    Those are: a detached cluster, one that no record names (its creator died, or its record was
+    lost), and one that was half created; without connected clients, and without tasks for `idle`
+    seconds. A cluster that another machine made and holds is left alone, and so are those that
+    are not ours.
+
+    Parameters
+    ----------
+    idle : float, optional
+        Seconds; by default ``daskenv.reap.idle``.
+    dry_run : bool
+        Only list them.
+
+    Returns
+    -------
+    list of ClusterInfo
+        What was removed, or would be.
+    """
+    limit = config.seconds("reap.idle") if idle is None else idle
+    removed = []
+    for info, provider, record in _unheld():
+        if info.clients or info.idle < limit:
+            continue
+        removed.append(info)
+        if not dry_run:
+            provider.shutdown(info.ref, timeout=config.seconds("timeouts.stop"))
+            if record is not None:
+                registry.forget(record.name)
+    return removed + _reap_half_created(dry_run=dry_run)
+
+
+def _unheld() -> Iterator[tuple[ClusterInfo, Provider, Record | None]]:
+    """Yield the clusters of ours that no name holds."""
+    records = {record.ref: record for record in _records() if record.ref}
+    for environment in _places().values():
+        provider = provider_for(environment)
+        with contextlib.suppress(ProviderError):
+            for info in provider.find():
+                record = records.get(info.ref)
+                if record is not None:
+                    if not record.held:
+                        yield info, provider, record
+                elif _ours(info, provider):
+                    yield info, provider, None
+
+
+def _ours(info: ClusterInfo, provider: Provider) -> bool:
+    """Tell whether a cluster without a record is ours to remove."""
+    if info.owner is not None:
+        return info.owner == owner() or info.held is False
+    # The embedded Gateway runs nobody else's clusters; one without a label was never finished.
+    return provider.name == "local"
+
+
+def _reap_half_created(*, dry_run: bool) -> list[ClusterInfo]:
+    """Remove records, and what they name, whose creator died before the cluster was ready."""
+    removed = []
+    for record in _records():
+        if record.ready:
+            continue
+        with contextlib.suppress(WaitTimeout), registry.try_lock(record.name) as held:
+            if not held or registry.read(record.name) != record:
+                continue  # Its creator lives.
+            if record.ref is not None:
+                removed.append(ClusterInfo(ref=record.ref, status="failed", name=record.name))
+            if not dry_run:
+                _destroy(record, None)
+    return removed
+
+
+def _destroy(record: Record, timeout: float | None) -> None:
+    if record.ref is not None:
+        limit = config.seconds("timeouts.stop") if timeout is None else timeout
+        provider_for(record.environment).shutdown(record.ref, timeout=limit)
+    registry.forget(record.name)
+
+
+def _stop_servers(timeout: float) -> list[str]:
+    from daskenv_lab.flows.api import stop_local_api
+    from daskenv_lab.providers.local import stop_server
+
+    stopped = []
+    if stop_server(timeout=timeout):
+        stopped.append("the embedded Gateway")
+    if stop_local_api(timeout=timeout):
+        stopped.append("the local Prefect API")
+    return stopped
+
+
+def _found() -> tuple[list[ClusterInfo], set[tuple[str, str]]]:
+    """Ask each provider once for what it runs, and note those that do not answer."""
+    found: dict[object, ClusterInfo] = {}
+    silent = set()
+    for place, environment in _places().items():
+        try:
+            for info in provider_for(environment).find():
+                found[info.ref] = info
+        except DaskEnvLabError as error:
+            silent.add(place)
+            _log.warning("%s", error)
+    return list(found.values()), silent
+
+
+def _places() -> dict[tuple[str, str], Environment]:
+    """Give one environment for each provider and address that we know of."""
+    environments = [DaskGatewayEnvironment(EMBEDDED), *(r.environment for r in _records())]
+    with contextlib.suppress(DaskEnvLabError):
+        environments.append(environment_for())
+    return {_place(environment): environment for environment in environments}
+
+
+def _place(environment: Environment) -> tuple[str, str]:
+    where = [getattr(environment, k, "") for k in ("gateway_address", "provider_class", "address")]
+    return provider_for(environment).name, next((str(w) for w in where if w), "")
+
+
+def _records() -> list[Record]:
+    return [record for name in registry.names() if (record := registry.read(name)) is not None]
+
+
+def _record(name: str) -> Record:
+    record = registry.read(name)
+    if record is None:
+        raise UnknownNameError(
+            f"no cluster is named {name!r}; {did_you_mean(name, registry.names())}"
+        )
+    return record
+
+
+def _chosen(name: str | None) -> str:
+    session = current()
+    return session.name if name is None and session is not None else config.cluster_name(name)

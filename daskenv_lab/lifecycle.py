@@ -1,0 +1,256 @@
+"""From words to a session: start a named cluster, or connect to the one that runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from daskenv_lab import config, registry
+from daskenv_lab.environments import Environment, environment_of_kind
+from daskenv_lab.errors import (
+    ClusterGone,
+    ProviderError,
+    SettingsDiffer,
+    UnknownNameError,
+    did_you_mean,
+)
+from daskenv_lab.providers import provider_for
+from daskenv_lab.session import Session, apply_size, opened, owner, remember
+from daskenv_lab.settings import differences, merge, sized, table
+
+if TYPE_CHECKING:
+    from daskenv_lab.cluster import ClusterInfo, ClusterRef
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import Progress, Provider
+    from daskenv_lab.registry import Record
+
+_log = logging.getLogger("daskenv_lab")
+
+
+def environment_for(what: str | Environment | None = None, **settings: Any) -> Environment:
+    """Make the environment that a profile, a kind or a class's dotted path stands for.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such profile; the nearest is named.
+    EnvironmentValueError
+        A setting does not fit.
+
+    Examples
+    --------
+    >>> environment_for("local", n_workers=3)
+    DaskGatewayEnvironment(gateway_address='local', n_workers=3)
+    """
+    if isinstance(what, Environment):
+        return what.replace(**settings) if settings else what
+    kind, arguments = config.profile(what)
+    return environment_of_kind(kind, {**arguments, **settings})
+
+
+def up(
+    what: str | Environment | None = None,
+    *,
+    name: str | None = None,
+    replace: bool = False,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Session:
+    """Start a named cluster, or connect to it if it runs.
+
+    Parameters
+    ----------
+    what : str or Environment, optional
+        A profile, a kind (``"local"``, ``"gateway"``, …), a class's dotted path, or an
+        environment; by default ``daskenv.profile``.
+    name : str, optional
+        By default ``daskenv.name``.
+    replace : bool
+        Replace a running cluster whose settings differ in what cannot change live.
+    timeout : float, optional
+        Seconds for a new cluster's start; by default ``daskenv.timeouts.start``.
+    progress : callable, optional
+        Gets a sentence whenever there is something new to wait for.
+    **settings
+        Arguments of the environment, such as ``n_workers``.
+
+    Raises
+    ------
+    SettingsDiffer
+        The running cluster would have to be replaced.
+    ProviderError
+        The provider refused, failed, or took too long.
+
+    Examples
+    --------
+    >>> session = up("local", name="dev", n_workers=2)  # doctest: +SKIP
+    """
+    asked = environment_for(what, **settings)
+    chosen = config.cluster_name(name)
+    tell = progress or _log.info
+    record = registry.read(chosen)
+    session = _reuse(record, asked) if record and record.ready and not replace else None
+    if session is None:
+        with registry.lock(chosen, progress=tell):
+            session = _reuse_or_create(chosen, asked, replace, timeout, tell)
+    return remember(session)
+
+
+def connect(name: str | None = None) -> Session:
+    """Connect to a named cluster that runs, without ever starting one.
+
+    Raises
+    ------
+    UnknownNameError
+        No cluster has the name; the nearest is named.
+    ClusterGone
+        It does not run any more.
+
+    Examples
+    --------
+    >>> session = connect("dev")  # doctest: +SKIP
+    """
+    chosen = config.cluster_name(name)
+    record = registry.read(chosen)
+    if record is None or record.ref is None:
+        raise UnknownNameError(
+            f"no cluster is named {chosen!r}; {did_you_mean(chosen, registry.names())} "
+            "(start one with `daskenv up`)"
+        )
+    return remember(_connected(record, record.environment))
+
+
+def _reuse(record: Record, asked: Environment) -> Session | None:
+    """Connect to a record's cluster; None if it is gone."""
+    try:
+        return _connected(record, asked)
+    except ClusterGone:
+        return None
+
+
+def _connected(record: Record, asked: Environment) -> Session:
+    """Connect to a record's cluster and let it follow the size that is asked for.
+
+    Raises
+    ------
+    SettingsDiffer
+        It would have to be replaced.
+    ClusterGone
+        It does not run any more.
+    """
+    if record.ref is None:
+        raise ClusterGone(f"the cluster {record.name!r} was never started")
+    environment = merge(record.environment, asked)
+    provider = provider_for(environment)
+    with ExitStack() as cleanup:
+        former = opened(record.name)
+        if former and former.connection.open and former.ref == record.ref:
+            connection = former.connection
+        else:
+            limit = config.seconds("timeouts.connect")
+            connection = provider.connect(record.ref, timeout=limit)
+            cleanup.callback(provider.close, connection)
+        info = provider.info(connection)
+        rows = differences(record.environment, asked, info)
+        if any(not row.live for row in rows):
+            raise SettingsDiffer(
+                f"the cluster {record.name!r} runs with other settings than those asked for; "
+                f"replace it with --replace, or ask for what runs\n{table(rows)}"
+            )
+        if rows:
+            apply_size(provider, connection, asked)
+        if rows or not record.held:
+            environment = sized(environment, provider.info(connection)) if rows else environment
+            connection.set_label(held=True)
+            registry.write(record, environment=environment.without_hooks(), held=True)
+        cleanup.pop_all()
+    return Session(
+        record, connection, environment=environment, info=info, reused=True, changes=rows
+    )
+
+
+def _reuse_or_create(
+    name: str, asked: Environment, replace: bool, timeout: float | None, tell: Progress
+) -> Session:
+    """Reuse or create, under the name's lock."""
+    provider = provider_for(asked)
+    record = registry.read(name) or _adopted(name, asked, provider)
+    if record is not None and record.ref is not None:
+        former = provider_for(merge(record.environment, asked))
+        if replace or not record.ready:
+            tell(f"Removing the former cluster {name!r}")
+            former.shutdown(record.ref, timeout=config.seconds("timeouts.stop"))
+        else:
+            session = _reuse(record, asked)
+            if session is not None:
+                return session
+            tell(f"The cluster {name!r} is gone; starting another")
+    return _created(name, asked, provider, timeout, tell)
+
+
+def _created(
+    name: str, asked: Environment, provider: Provider, timeout: float | None, tell: Progress
+) -> Session:
+    """Start a cluster; on failure or interruption neither it nor its record stays."""
+    if asked.n_workers is None and asked.adaptive is None and provider.name != "remote":
+        asked = asked.replace(n_workers=config.whole("workers"))
+    limit = config.seconds("timeouts.start") if timeout is None else timeout
+    record = registry.write(registry.new(name, asked))
+
+    def note(ref: ClusterRef) -> None:
+        registry.write(record, ref=ref)
+
+    with ExitStack() as undo:
+        undo.callback(registry.forget, name)
+        ref = provider.create(
+            name,
+            timeout=limit,
+            progress=tell,
+            on_submitted=note,
+        )
+        undo.callback(provider.shutdown, ref, timeout=config.seconds("timeouts.stop"))
+        connection = provider.connect(ref, timeout=config.seconds("timeouts.connect"))
+        undo.callback(provider.close, connection)
+        connection.set_label(
+            name=name, owner=owner(), fingerprint=asked.fingerprint, held=True,
+            environment=asked.without_hooks().to_dict(),
+        )  # fmt: skip
+        apply_size(provider, connection, asked)
+        record = registry.write(record, ref=ref, ready=True)
+        undo.pop_all()
+    info = _wait_for_workers(provider, connection, asked, tell)
+    return Session(record, connection, environment=asked, info=info, reused=False)
+
+
+def _adopted(name: str, asked: Environment, provider: Provider) -> Record | None:
+    """Find a running cluster of ours that this machine has no record of, and record it."""
+    try:
+        found = [info for info in provider.find() if info.name == name and info.owner]
+    except ProviderError:
+        return None  # Creating will fail for the same reason, and say so.
+    if not found:
+        return None
+    return registry.write(
+        registry.new(name, asked), ref=found[0].ref, ready=True, created_at=found[0].started_at
+    )
+
+
+def _wait_for_workers(
+    provider: Provider, connection: Connection, asked: Environment, tell: Progress
+) -> ClusterInfo:
+    """Wait for the workers of a new cluster, as long as ``daskenv.timeouts.workers``."""
+    wanted = asked.adaptive[0] if asked.adaptive else asked.n_workers or 0
+    deadline = time.monotonic() + config.seconds("timeouts.workers")
+    told = -1
+    while (info := provider.info(connection)).n_workers < wanted:
+        if info.n_workers > told:
+            told = info.n_workers
+            tell(f"Waiting for workers: {told} of {wanted} are there")
+        if time.monotonic() > deadline:
+            tell(f"Only {info.n_workers} of {wanted} workers came; `daskenv logs` may say why")
+            break
+        time.sleep(0.1)
+    return info

@@ -1,0 +1,242 @@
+"""The long-lived cluster: started once under a name, reused from anywhere, and let go.
+
+A `Session` is this process's hold on such a cluster. Closing it, or ending the process in any way,
+leaves the cluster running; `Session.down` destroys it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daskenv_lab import config, registry
+from daskenv_lab.providers import provider_for
+from daskenv_lab.settings import SIZES, Difference, sized
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daskenv_lab.cluster import ClusterInfo, ClusterRef
+    from daskenv_lab.environments import Environment
+    from daskenv_lab.flows import DaskExecutor
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import Provider
+    from daskenv_lab.registry import Record
+    from daskenv_lab.report import FlowRunReport
+
+_log = logging.getLogger("daskenv_lab")
+
+_open: dict[str, Session] = {}
+"""The sessions of this process by name, the one used last at the end."""
+
+
+class Session:
+    """A hold of this process on a named cluster; made by `up` and `connect`.
+
+    Examples
+    --------
+    >>> session = daskenv_lab.up("local", name="dev")  # doctest: +SKIP
+    >>> session.message  # doctest: +SKIP
+    'Reusing dev: 3 workers, up 12 min'
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        connection: Connection,
+        *,
+        environment: Environment,
+        info: ClusterInfo,
+        reused: bool,
+        changes: tuple[Difference, ...] = (),
+    ) -> None:
+        self.name = record.name
+        self.connection = connection
+        self.environment = environment
+        self.reused = reused
+        """Whether the cluster ran before."""
+        self.changes = changes
+        """The settings that differed, and were changed live."""
+        self._provider = provider_for(environment)
+        size = _count(info.n_workers, "worker")
+        uptime = f", up {_span(info.uptime or 0)}" if reused else ""
+        self.message = f"{'Reusing' if reused else 'Started'} {self.name}: {size}{uptime}"
+
+    @property
+    def ref(self) -> ClusterRef:
+        """Where the cluster is found again."""
+        return self.connection.ref
+
+    @property
+    def client(self) -> Any:
+        """The `distributed.Client` of this session, which is nobody's default client."""
+        return self.connection.client
+
+    @property
+    def scheduler_address(self) -> str:
+        """The scheduler's address."""
+        return self.connection.address
+
+    @property
+    def security(self) -> Any:
+        """The TLS credentials for the scheduler, a `distributed.Security` or None."""
+        return self.connection.security
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """The Dask dashboard's address."""
+        return self.connection.dashboard_link
+
+    def info(self) -> ClusterInfo:
+        """Ask the scheduler how the cluster is.
+
+        Raises
+        ------
+        ClusterGone
+            It does not run any more.
+        """
+        return self._provider.info(self.connection)
+
+    def scale(self, n: int) -> None:
+        """Ask for `n` workers, and end adaptive scaling; does not wait for them."""
+        self._set_size(self.environment.replace(**dict.fromkeys(SIZES)).replace(n_workers=n))
+
+    def adapt(self, minimum: int | None = None, maximum: int | None = None) -> None:
+        """Let the number of workers follow the load between two bounds."""
+        self._set_size(
+            self.environment.replace(**dict.fromkeys(SIZES)).replace(
+                adaptive_min_workers=minimum, adaptive_max_workers=maximum
+            )
+        )
+
+    def logs(self, lines: int = 50) -> Mapping[str, str]:
+        """Give the last lines of the scheduler's and of each worker's log, by address."""
+        return self._provider.logs(self.connection, lines=lines)
+
+    def tuned(self) -> Environment:
+        """Give the environment with the size that really runs now."""
+        return sized(self.environment, self.info())
+
+    def executor(self) -> DaskExecutor:
+        """Give a Prefect task runner for this cluster."""
+        from daskenv_lab.flows import DaskExecutor
+
+        return DaskExecutor(self)
+
+    def run(self, flow: Any, /, **parameters: Any) -> FlowRunReport:
+        """Run a flow on this cluster and report on it; a flow that fails does not raise."""
+        from daskenv_lab.flows.run import run_flow
+
+        return run_flow(flow, parameters, on=self)
+
+    def export(self, path: str | Path = "environment.py", *, overwrite: bool = False) -> Path:
+        """Write the tuned settings as a Python module with an environment object.
+
+        Raises
+        ------
+        ExportError
+            The file exists and is not ours, or a setting cannot be written down.
+        """
+        from daskenv_lab.export import write_environment
+
+        return write_environment(
+            self.tuned(),
+            Path(path),
+            source=f"the session {self.name!r} of {owner()}",
+            when=datetime.now(UTC),
+            overwrite=overwrite,
+        )
+
+    def detach(self) -> None:
+        """Let go: the cluster lives on, and `reap` may remove it once it is idle."""
+        with registry.lock(self.name, progress=_log.info):
+            record = registry.read(self.name)
+            if record is not None:
+                registry.write(record, held=False)
+            self.connection.set_label(held=False)
+        self.close()
+
+    def down(self, *, timeout: float | None = None) -> None:
+        """Destroy the cluster, and wait until it is gone."""
+        with registry.lock(self.name, progress=_log.info):
+            self.close()
+            limit = config.seconds("timeouts.stop") if timeout is None else timeout
+            self._provider.shutdown(self.ref, timeout=limit)
+            registry.forget(self.name)
+
+    def close(self) -> None:
+        """Close the connection; the cluster lives on and stays held. May be called twice."""
+        if _open.get(self.name) is self:
+            del _open[self.name]
+        self._provider.close(self.connection)
+
+    def _set_size(self, wanted: Environment) -> None:
+        apply_size(self._provider, self.connection, wanted)
+        self.environment = wanted
+        record = registry.read(self.name)
+        if record is not None:
+            registry.write(record, environment=wanted.without_hooks())
+
+    def __repr__(self) -> str:
+        return f"<Session {self.name!r} on {self.scheduler_address}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"the session {self.name!r} cannot travel to a worker; pass values to the task instead"
+        )
+
+
+def current() -> Session | None:
+    """Give the session that this process used last, or None."""
+    return next(reversed(_open.values()), None)
+
+
+def opened(name: str) -> Session | None:
+    """Give this process's session of that name, or None."""
+    return _open.get(name)
+
+
+def owner() -> str:
+    """Give ``user@host``, as it stands in the label of each cluster of ours."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def remember(session: Session) -> Session:
+    """Make a session the one used last, and close a former one of its name."""
+    former = _open.pop(session.name, None)
+    if former is not None and former.connection is not session.connection:
+        former.close()
+    _open[session.name] = session
+    return session
+
+
+def apply_size(provider: Provider, connection: Connection, wanted: Environment) -> None:
+    """Make the cluster follow an environment's size, and note it where the cluster is."""
+    if wanted.adaptive:
+        provider.adapt(connection, *wanted.adaptive)
+    elif wanted.n_workers is not None:
+        provider.scale(connection, wanted.n_workers)
+    connection.set_label(requested=wanted.n_workers, adaptive=wanted.adaptive)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _span(seconds: float) -> str:
+    """Say a time roughly.
+
+    >>> _span(45), _span(750), _span(9000), _span(200000)
+    ('45 s', '12 min', '2.5 h', '2.3 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"

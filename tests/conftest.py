@@ -1,0 +1,71 @@
+"""What all tests stand on: folders of their own, and a check that no process stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+_ROOT = Path(tempfile.mkdtemp(prefix="daskenv-test-"))
+
+# Before anything imports Dask or Prefect, which read these once.
+os.environ.update(
+    HOME=str(_ROOT / "home"),
+    PREFECT_HOME=str(_ROOT / "home" / ".prefect"),
+    XDG_CONFIG_HOME=str(_ROOT / "home" / ".config"),
+    DASK_DASKENV__STATE_DIR=str(_ROOT / "state"),
+    DASK_CONFIG=str(_ROOT / "home" / ".config" / "dask"),
+    IPYTHONDIR=str(_ROOT / "home" / ".ipython"),
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
+)
+for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
+    os.environ.pop(_name, None)
+(_ROOT / "home").mkdir()
+
+
+@pytest.fixture(scope="session")
+def state_dir() -> Path:
+    """Give the state folder that all tests, and the processes they start, share."""
+    return _ROOT / "state"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Stop the background servers at the end, and fail if any process of ours stays."""
+    yield
+    from daskenv_lab.flows.api import stop_local_api
+    from daskenv_lab.providers.local import stop_server
+
+    stop_server(timeout=30)
+    stop_local_api(timeout=30)
+    deadline = time.monotonic() + 20
+    while (left := processes_in(_ROOT)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    lines = [f"{p.pid}: {' '.join(p.cmdline())[:200]}" for p in left if p.is_running()]
+    for process in left:
+        process.kill()
+    shutil.rmtree(_ROOT, ignore_errors=True)
+    assert not lines, "processes left behind:\n" + "\n".join(lines)
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """List other processes that work in a folder, or know it from a variable or an argument."""
+    word = str(folder)
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            told = [process.cwd(), *process.cmdline(), *process.environ().values()]
+        except (psutil.Error, OSError):
+            continue
+        if process.status() != psutil.STATUS_ZOMBIE and any(word in text for text in told):
+            found.append(process)
+    return found
