@@ -74,6 +74,7 @@ __all__ = [
     "ls",
     "reap",
     "run",
+    "unload_ipython_extension",
     "up",
 ]
 
@@ -95,3 +96,10 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     from daskenv_lab.notebook.magics import register
 
     register(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Take ``%daskenv`` away again; IPython calls this on ``%unload_ext daskenv_lab``."""
+    from daskenv_lab.notebook.magics import unregister
+
+    unregister(ipython)

@@ -1,0 +1,1 @@
+"""What a notebook sees: the ``%daskenv`` magic and its completion."""

@@ -1,0 +1,116 @@
+"""Write an export, without ever losing what somebody wrote by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daskenv_lab.errors import ExportError
+from daskenv_lab.export.module import python_module, untouched
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daskenv_lab.environments import Environment
+
+_LARGEST = 10_000_000
+"""Bytes; a file beyond this is no export of ours and is not read."""
+
+
+def write_environment(
+    environment: Environment,
+    path: str | Path,
+    *,
+    source: str,
+    when: datetime,
+    overwrite: bool = False,
+) -> Path:
+    """Write a Python module that makes an equal environment when it is imported.
+
+    A file that is there already is replaced in one step, and only if it is an export that nobody
+    has edited since.
+
+    Parameters
+    ----------
+    environment : Environment
+        The settings.
+    path : str or Path
+        The file, whose name ends in ``.py``.
+    source : str
+        Where the settings come from, such as ``the session 'dev'``.
+    when : datetime
+        When they were read.
+    overwrite : bool
+        Replace the file whatever it is.
+
+    Returns
+    -------
+    Path
+        The file, as an absolute path.
+
+    Raises
+    ------
+    ExportError
+        The file is somebody else's, or cannot be written, or a setting cannot be written as code.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from daskenv_lab import DaskGatewayEnvironment
+    >>> write_environment(  # doctest: +SKIP
+    ...     DaskGatewayEnvironment("local"), "environment.py", source="here", when=datetime.now(UTC)
+    ... )
+    """
+    if Path(path).suffix != ".py":
+        raise ExportError(
+            f"{str(path)!r} is no name for a Python module; write {f'{path}.py'!r} instead"
+        )
+    code = python_module(environment, source=source, when=when)
+    try:
+        target = Path(path).expanduser().resolve()
+        if not overwrite:
+            _refuse_foreign(target)
+        _replace(target, code)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(
+            f"the export cannot be written to {str(path)!r} ({reason}); "
+            "choose a file in a folder that exists and may be written"
+        ) from error
+    return target
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists():
+        return
+    small = target.is_file() and target.stat().st_size <= _LARGEST
+    if not small or not untouched(target.read_bytes().decode("utf-8", "replace")):
+        raise ExportError(
+            f"{target} exists and is not an unedited export, so it is left as it is; "
+            "choose another name, or say overwrite (--overwrite, overwrite=True)"
+        )
+
+
+def _replace(target: Path, code: str) -> None:
+    """Put `code` in the file's place in one step, with the rights that the file had."""
+    if target.is_dir():
+        raise IsADirectoryError(0, "it is a folder")
+    if target.exists():
+        mode = stat.S_IMODE(target.stat().st_mode)
+        if not os.access(target, os.W_OK):
+            raise PermissionError(0, "it is write-protected")
+    else:
+        mode = 0o644
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", dir=target.parent)
+    with contextlib.ExitStack() as undo:
+        undo.callback(Path(name).unlink, missing_ok=True)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(code)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(target)

@@ -1,0 +1,94 @@
+"""What happens to task runs, told while it happens: progress and measurement only listen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from daskenv_lab.flows.onworker import TOPIC
+
+if TYPE_CHECKING:
+    import distributed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEvent:
+    """One thing that happened to one task run."""
+
+    what: Literal["submitted", "started", "ended"]
+    id: str
+    name: str
+    task: str
+    state: str
+    """The name of the task run's state after it."""
+
+    start: datetime | None = None
+    """When it began on a worker, in UTC."""
+
+    duration: float | None = None
+    """Seconds on the worker, once it ended."""
+
+    worker: str | None = None
+
+
+Listener = Callable[[TaskEvent], None]
+"""Told each event, in the thread in which it comes in; it must be quick."""
+
+
+class Feed:
+    """Passes what workers tell on to the listeners of each flow run.
+
+    One client may serve several flow runs at once, and Dask keeps one handler for each topic.
+    """
+
+    def __init__(self, client: distributed.Client) -> None:
+        self._handlers: dict[str, Listener] = {}
+        client.subscribe_topic(TOPIC, self._on_event)
+
+    def add(self, run_id: str, listener: Listener) -> None:
+        """Let a listener hear of a flow run's task runs."""
+        self._handlers[run_id] = listener
+
+    def remove(self, run_id: str) -> None:
+        """Let a listener go."""
+        self._handlers.pop(run_id, None)
+
+    def _on_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        told = event[1]
+        listener = self._handlers.get(told["run"])
+        if listener is None:
+            return
+        try:
+            listener(
+                TaskEvent(
+                    what=told["what"],
+                    id=told["id"],
+                    name=told["name"],
+                    task=told["task"],
+                    state=told.get("state", "Running"),
+                    start=datetime.fromtimestamp(told["start"], UTC),
+                    duration=told.get("seconds"),
+                    worker=told["worker"],
+                )
+            )
+        except Exception:
+            _log.exception("a listener of task runs failed")
+
+
+_feeds: weakref.WeakKeyDictionary[distributed.Client, Feed] = weakref.WeakKeyDictionary()
+_feeds_lock = threading.Lock()
+
+
+def feed_of(client: distributed.Client) -> Feed:
+    """Give the one feed of a client."""
+    with _feeds_lock:
+        if client not in _feeds:
+            _feeds[client] = Feed(client)
+        return _feeds[client]

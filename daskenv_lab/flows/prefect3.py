@@ -1,0 +1,232 @@
+"""The internals of Prefect 3 that this package uses, each behind one function.
+
+None of them is promised by Prefect; ``tests/flows/test_prefect3.py`` says what we count on.
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import sys
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+from prefect import Flow, Task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import (
+    AssetContext,
+    FlowRunContext,
+    SettingsContext,
+    SyncClientContext,
+    TagsContext,
+    hydrated_context,
+    serialize_context,
+    tags,
+)
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker, emit_events_to_cloud
+from prefect.settings import PREFECT_API_URL
+from prefect.task_engine import _create_task_run_locally, run_task_async, run_task_sync
+from prefect.tasks import MaterializingTask
+from prefect.utilities.engine import (
+    collect_task_run_inputs_sync,
+    emit_task_run_state_change_event,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from uuid import UUID
+
+
+def new_task_run(
+    task: Task[Any, Any],
+    *,
+    parameters: Mapping[str, Any],
+    wait_for: Any,
+    dependencies: Mapping[str, set[Any]],
+) -> TaskRun:
+    """Make the task run as Prefect's engine would, where the task is submitted."""
+    # The futures among the parameters stay out of it: Prefect would ask each for its state.
+    task_run = _create_task_run_locally(task=task, parameters={})
+    inputs: dict[str, set[Any]] = {
+        name: collect_task_run_inputs_sync(value) | set(dependencies.get(name, ()))
+        for name, value in parameters.items()
+    }
+    if wait_for:
+        inputs["wait_for"] = collect_task_run_inputs_sync(wait_for)
+    task_run.task_inputs = {**inputs, **task_run.task_inputs}
+    return task_run
+
+
+def announce(task_run: TaskRun) -> None:
+    """Tell the API of a task run in its first state, as Prefect's engine does."""
+    emit_task_run_state_change_event(
+        task_run=task_run, initial_state=None, validated_state=task_run.state
+    )
+
+
+def tell_state(task_run: TaskRun, state: State[Any]) -> None:
+    """Put a task run into a state, and tell the API."""
+    before = task_run.state
+    state.state_details.task_run_id = task_run.id
+    state.state_details.flow_run_id = task_run.flow_run_id
+    task_run.state = state
+    task_run.state_id, task_run.state_type, task_run.state_name = state.id, state.type, state.name
+    if state.is_final() and task_run.start_time and not task_run.end_time:
+        task_run.end_time = state.timestamp
+    emit_task_run_state_change_event(
+        task_run=task_run, initial_state=before, validated_state=state
+    )
+
+
+def send_events_to_this_api() -> None:
+    """Let this process's events go to the API of the current settings.
+
+    Prefect keeps one sender for each process, with the address of its first use; a long-lived
+    worker would go on sending to an API that has since moved.
+    """
+    url = PREFECT_API_URL.value()
+    if not url or emit_events_to_cloud():
+        EventsWorker.set_client_override(None)
+    elif EventsWorker._client_override != (wanted := (PrefectEventsClient, (("api_url", url),))):
+        EventsWorker.set_client_override(wanted[0], api_url=url)
+
+
+def events_pending() -> int:
+    """Count the events of this process that no API has been sent yet."""
+    instances = [i for i in EventsWorker._instances.values() if isinstance(i, EventsWorker)]
+    return sum(i._queue.unfinished_tasks for i in instances)
+
+
+def current_flow() -> Flow[Any, Any] | None:
+    """Give the flow that runs here, or on whose behalf this worker runs a task."""
+    context = FlowRunContext.get()
+    return context.flow if context else None
+
+
+def current_flow_run() -> Any:
+    """Give the flow run whose engine works in this process; the engine keeps its state fresh."""
+    context = FlowRunContext.get()
+    return None if context is None or context.detached else context.flow_run
+
+
+def settings_in_force() -> object:
+    """Give the current settings, which are another object once they change."""
+    return SettingsContext.get()
+
+
+def current_tags() -> list[str]:
+    """List the tags that are set for new runs."""
+    context = TagsContext.get()
+    return sorted(context.current_tags) if context else []
+
+
+def written_context(flow: Flow[Any, Any]) -> dict[str, Any]:
+    """Write the current flow run's context down, with `flow` in the place of its flow."""
+    written = serialize_context()
+    written["task_run_context"] = {}
+    written["tags_context"] = {}
+    if written["flow_run_context"]:
+        written["flow_run_context"]["flow"] = flow
+    return written
+
+
+def written_assets(
+    task: Task[Any, Any], task_run_id: UUID, inputs: Mapping[str, set[Any]]
+) -> dict[str, Any]:
+    """Write down the assets that a task makes or needs; empty for the many that have none."""
+    flow_run = FlowRunContext.get()
+    named = task.asset_deps or (isinstance(task, MaterializingTask) and task.assets)
+    if not named and not (flow_run and flow_run.task_run_assets):
+        return {}
+    return AssetContext.from_task_and_inputs(
+        task=task, task_run_id=task_run_id, task_inputs=dict(inputs), copy_to_child_ctx=True
+    ).serialize()
+
+
+class OpenContext:
+    """A flow run's context on a worker: opened once, entered by each task run, closed once.
+
+    Prefect opens it for each task run, of which 85 ms go into its settings and HTTP client.
+    """
+
+    def __init__(self, written: Mapping[str, Any]) -> None:
+        self._context = contextvars.copy_context()
+        self._stack = contextlib.ExitStack()
+        try:
+            self._context.run(self._open, dict(written))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in a copy of the context."""
+        return self._context.copy().run(function, *args)
+
+    def close(self) -> None:
+        """Close what the context holds open."""
+        self._context.run(self._stack.close)
+
+    def _open(self, written: dict[str, Any]) -> None:
+        self._stack.enter_context(hydrated_context(written))
+        self._stack.enter_context(SyncClientContext())
+
+
+@contextlib.contextmanager
+def task_run_in_flow_run(
+    runner: Any, call_tags: list[str], assets: Mapping[str, Any]
+) -> Iterator[None]:
+    """Enter a copy of the flow run's context, for one task run with its own task runner."""
+    with contextlib.ExitStack() as stack:
+        if flow_run := FlowRunContext.get():
+            fresh = {"run_results": {}, "task_run_dynamic_keys": {}, "task_run_assets": {}}
+            copied = flow_run.model_copy(update={**fresh, "task_runner": runner})
+            stack.enter_context(copied)
+        stack.enter_context(tags(*call_tags))
+        if assets:
+            stack.enter_context(AssetContext(**assets))
+        yield
+
+
+def run_task_call(
+    task: Task[Any, Any], task_run: TaskRun, parameters: dict[str, Any], wait_for: Any
+) -> State[Any]:
+    """Run a synchronous task in Prefect's engine."""
+    return run_task_sync(
+        task=task,
+        task_run=task_run,
+        task_run_id=task_run.id,
+        parameters=parameters,
+        wait_for=wait_for,
+        return_type="state",
+    )
+
+
+def run_async_task_call(
+    task: Task[Any, Any],
+    task_run: TaskRun,
+    parameters: dict[str, Any],
+    wait_for: Any,
+    started: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None],
+) -> State[Any]:
+    """Run an asynchronous task in Prefect's engine, in an event loop of its own."""
+
+    async def call() -> State[Any]:
+        current = asyncio.current_task()
+        assert current is not None  # noqa: S101 - a coroutine always runs in a task
+        started(asyncio.get_running_loop(), current)
+        return await run_task_async(
+            task=task,
+            task_run=task_run,
+            task_run_id=task_run.id,
+            parameters=parameters,
+            wait_for=wait_for,
+            return_type="state",
+        )
+
+    return asyncio.run(call())
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

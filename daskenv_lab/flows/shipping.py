@@ -1,0 +1,148 @@
+"""Pickling what travels to a worker and back.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+from prefect.futures import PrefectFuture
+
+from daskenv_lab.flows.future import DaskFuture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import distributed
+    from prefect import Task
+
+
+class CannotTravel(TypeError):
+    """Something that must travel cannot be pickled; the message names it."""
+
+
+class Packer(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles a call or a result, with the futures in it at any depth.
+
+    A future of `client` becomes a reference into `upstream`, which Dask waits for; any other
+    future is waited for here, and its state travels.
+    """
+
+    def __init__(self, file: io.BytesIO, client: distributed.Client | None = None) -> None:
+        super().__init__(file)
+        self.upstream: list[DaskFuture] = []
+        self._client = client
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, thing: Any) -> int | None:
+        """Give a future's place in `upstream`; pickle calls it for each object."""
+        if type(thing) is not DaskFuture or thing.wrapped_future.client is not self._client:
+            return None
+        place = self._places.get(id(thing))
+        if place is None:
+            place = self._places[id(thing)] = len(self.upstream)
+            self.upstream.append(thing)
+        return place
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Let a future that is not Dask's own travel as its state; pickle calls it."""
+        if isinstance(thing, PrefectFuture):
+            thing.wait()
+            return copy.copy, (thing.state,)
+        return super().reducer_override(thing)
+
+
+class Unpacker(pickle.Unpickler):
+    """Unpickles a call, with the states of the runs that it builds on in place of futures."""
+
+    def __init__(self, file: io.BytesIO, upstream: list[Mapping[str, Any]]) -> None:
+        super().__init__(file)
+        self._upstream = upstream
+        self._states: dict[int, Any] = {}
+
+    def persistent_load(self, place: Any) -> Any:
+        """Give the state of an upstream task run; pickle calls it."""
+        if place not in self._states:
+            self._states[place] = cloudpickle.loads(self._upstream[place]["state"])
+        return self._states[place]
+
+
+def pack(thing: Any, client: distributed.Client | None = None) -> tuple[bytes, list[DaskFuture]]:
+    """Pickle anything, and list the futures of `client` that it refers to."""
+    file = io.BytesIO()
+    packer = Packer(file, client)
+    packer.dump(thing)
+    return file.getvalue(), packer.upstream
+
+
+def pack_call(
+    task: Task[Any, Any], parameters: Mapping[str, Any], wait_for: Any, client: distributed.Client
+) -> tuple[bytes, list[DaskFuture]]:
+    """Pickle a task and its arguments.
+
+    Raises
+    ------
+    CannotTravel
+        One of them cannot be pickled; it is named.
+    """
+    try:
+        return pack((task, dict(parameters), list(wait_for or ())), client)
+    except Exception as error:
+        raise CannotTravel(_culprit(task, parameters, client, error)) from error
+
+
+def unpack_call(call: bytes, upstream: list[Mapping[str, Any]]) -> tuple[Any, dict[str, Any], Any]:
+    """Unpickle what `pack_call` pickled: the task, its arguments, and what it waits for."""
+    unpacked: tuple[Any, dict[str, Any], Any] = Unpacker(io.BytesIO(call), upstream).load()
+    return unpacked
+
+
+def travels(thing: Any, client: distributed.Client | None = None) -> bool:
+    """Tell whether something can be pickled."""
+    try:
+        pack(thing, client)
+    except Exception:  # noqa: BLE001 - pickling runs any code
+        return False
+    return True
+
+
+def _culprit(
+    task: Task[Any, Any],
+    parameters: Mapping[str, Any],
+    client: distributed.Client,
+    error: Exception,
+) -> str:
+    for name, value in parameters.items():
+        if not travels(value, client):
+            return (
+                f"the argument {name!r} of the task {task.name!r} is a {type(value).__name__}, "
+                f"which cannot travel to a worker ({error}); pass plain values or a path, and "
+                "open connections, locks and clients inside the task"
+            )
+    function = inspect.unwrap(task.fn)
+    try:
+        seen = inspect.getclosurevars(function)
+        variables = {**seen.globals, **seen.nonlocals}
+    except TypeError:
+        variables = {}
+    for name, value in variables.items():
+        if value is not task and not travels(value, client):
+            return (
+                f"the task {task.name!r} uses the variable {name!r}, a {type(value).__name__}, "
+                f"which cannot travel to a worker ({error}); make it inside the task, or pass "
+                "what the task needs of it as an argument"
+            )
+    return (
+        f"the task {task.name!r} cannot travel to a worker ({error}); look for an open "
+        "connection, lock or client in its hooks, its defaults or what it calls"
+    )
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -1,0 +1,248 @@
+"""Background processes that outlive the kernel, and the private files they are found by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from daskenv_lab import config
+from daskenv_lab.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# The time at which a process started is told with the boot time, which moves a little when the
+# clock is set.
+_SAME_START = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """A process by its number and its start, so that a reused number is noticed."""
+
+    pid: int
+    started: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def current(cls) -> Self:
+        """Describe this process."""
+        return cls(pid=os.getpid(), started=psutil.Process().create_time())
+
+    def process(self) -> psutil.Process | None:
+        """Find it, or None if it ended or its number belongs to another now."""
+        try:
+            found = psutil.Process(self.pid)
+            if abs(found.create_time() - self.started) > _SAME_START:
+                return None
+            return None if found.status() == psutil.STATUS_ZOMBIE else found
+        except (psutil.Error, ValueError):
+            return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process() is not None
+
+    def terminate(self, timeout: float) -> bool:
+        """Ask it to end, wait, and tell whether it did."""
+        if (found := self.process()) is None:
+            return True
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.terminate()
+        return gone([found], timeout)
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        if (found := self.process()) is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end_all([*found.children(recursive=True), found], patience=0)
+
+
+def gone(processes: Sequence[psutil.Process], timeout: float) -> bool:
+    """Wait until all have ended; one that nobody has reaped yet counts as ended."""
+    _, left = psutil.wait_procs(processes, timeout=timeout)
+    return all(_is_zombie(p) for p in left)
+
+
+def end_all(processes: Sequence[psutil.Process], *, patience: float) -> None:
+    """Terminate processes, and kill after `patience` seconds those that stay."""
+    if patience:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(processes, timeout=patience)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
+
+
+def processes_under(folder: Path) -> list[psutil.Process]:
+    """List this user's processes whose working directory is in a folder, or was before it went."""
+    found = []
+    inside = os.path.realpath(folder)
+    for process in psutil.process_iter():
+        try:
+            where = process.cwd()
+        except psutil.Error:
+            continue
+        if where == inside or where.startswith((inside + os.sep, inside + " (deleted)")):
+            found.append(process)
+    return found
+
+
+def spawn(
+    module: str, arguments: Sequence[str], *, folder: Path, order: bytes = b""
+) -> subprocess.Popen[bytes]:
+    """Start one of our modules detached from this process and its terminal.
+
+    Parameters
+    ----------
+    module : str
+        The module's dotted path, for ``python -m``.
+    arguments : list of str
+        Its command line, which other users of the machine can read.
+    folder : Path
+        Its working directory; its output goes to ``<module's last name>.log`` there.
+    order : bytes
+        What it reads from its standard input, which nobody else can read.
+
+    Raises
+    ------
+    StateError
+        The log cannot be written.
+    """
+    detached: dict[str, Any] = (
+        {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
+        if sys.platform == "win32"
+        else {"start_new_session": True}
+    )
+    try:
+        with open_private(log_file(folder, module), append=True) as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=folder,
+                env=config.process_variables(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                **detached,
+            )
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    # Reaps the child if it ends before we do, so that it is not taken for alive.
+    threading.Thread(target=child.wait, name="daskenv-reaper", daemon=True).start()
+    assert child.stdin is not None  # noqa: S101 - for the type checker
+    with contextlib.suppress(OSError), child.stdin:
+        child.stdin.write(order)
+    return child
+
+
+def log_file(folder: Path, module: str) -> Path:
+    """Name the log of a background module."""
+    return folder / f"{module.rsplit('.', 1)[-1]}.log"
+
+
+def last_lines(path: Path, lines: int = 12) -> str:
+    """Give a log's last lines, or an empty text if there is none."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - 64_000))
+            return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only this user can enter.
+
+    Raises
+    ------
+    StateError
+        It cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return path
+
+
+def open_private(path: Path, *, append: bool = False) -> Any:
+    """Open a file for writing bytes that only this user can read."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o600), "ab" if append else "wb")
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, for this user alone, so that a reader sees all of it or the one before.
+
+    Raises
+    ------
+    StateError
+        It cannot be written: a full disk, or a folder that is not ours.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(fresh.unlink, missing_ok=True)
+            with open_private(fresh) as file:
+                file.write(json.dumps(record, indent=1).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            undo.pop_all()
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record; empty if there is none or it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def recorded_process(record: dict[str, Any]) -> Background | None:
+    """Find the process that a record names by ``pid`` and ``started``, if it runs."""
+    pid, started = record.get("pid"), record.get("started")
+    if not isinstance(pid, int) or not isinstance(started, int | float):
+        return None
+    found = Background(pid=pid, started=started)
+    return found if found.alive else None
+
+
+def end_on_signal(event: threading.Event) -> None:
+    """Set `event` on SIGTERM and SIGINT, in place of dying."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: event.set())
+
+
+def _unusable(path: Path, error: OSError) -> StateError:
+    return StateError(
+        f"{path} cannot be written ({error.strerror or error}); make room or mend its "
+        "permissions, or name another folder with DASK_DASKENV__STATE_DIR"
+    )
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True

@@ -1,0 +1,323 @@
+"""Clusters on this machine, behind the embedded Dask Gateway.
+
+One background server for each user's state folder and each Python interpreter is started when it
+is first needed, and found again by every later process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import filelock
+from dask_gateway.auth import BasicAuth
+
+from daskenv_lab import config
+from daskenv_lab.environments import DaskGatewayEnvironment, Environment
+from daskenv_lab.errors import (
+    ClusterGone,
+    ClusterStartError,
+    ProviderUnreachable,
+    StateError,
+    WaitTimeout,
+)
+from daskenv_lab.providers.background import (
+    end_all,
+    last_lines,
+    log_file,
+    private_folder,
+    processes_under,
+    read_record,
+    recorded_process,
+    spawn,
+)
+from daskenv_lab.providers.bounded import Deadline
+from daskenv_lab.providers.gateway_client import GatewayClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from subprocess import Popen
+
+    from daskenv_lab.cluster import ClusterInfo, ClusterRef
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import OnSubmitted, Progress
+
+SERVER = "daskenv_lab.providers.gateway_server"
+USER = "daskenv"
+RECORD = "server.json"
+LOCK = "start.lock"
+
+_PACKAGES = ("dask", "distributed", "dask-gateway", "dask-gateway-server")
+
+
+class LocalProvider:
+    """Clusters of processes on this machine, with TLS, that outlive the kernel.
+
+    Examples
+    --------
+    >>> LocalProvider(DaskGatewayEnvironment("local")).name
+    'local'
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self, environment: Environment) -> None:
+        if not isinstance(environment, DaskGatewayEnvironment):
+            raise TypeError(f"{type(environment).__name__} does not name the embedded Gateway")
+        self.environment = environment
+
+    def create(
+        self, label: str, *, timeout: float, progress: Progress, on_submitted: OnSubmitted
+    ) -> ClusterRef:
+        """Start the Gateway if it does not run, and a cluster in it; see `Provider.create`."""
+        deadline = Deadline(timeout)
+        folder = server_folder()
+        for again in (True, False):
+            record = _running_server(folder, deadline, progress)
+            try:
+                return _client(folder, record).create(
+                    label,
+                    self._options(),
+                    timeout=deadline.left,
+                    progress=progress,
+                    on_submitted=on_submitted,
+                    explain=lambda ref: _why(folder, ref.id),
+                )
+            except ProviderUnreachable:
+                # It may have ended for want of clusters between the look and the request.
+                if not again or recorded_process(record):
+                    raise
+        raise AssertionError
+
+    def connect(self, ref: ClusterRef, *, timeout: float) -> Connection:
+        """Connect to a cluster; a server that was killed is started again to find it."""
+        deadline = Deadline(timeout)
+        folder = Path(ref.location)
+        record = read_record(folder / RECORD)
+        if not recorded_process(record):
+            if not record or folder != server_folder() or not _has_processes(folder, ref.id):
+                raise ClusterGone(
+                    f"the embedded Gateway in {folder} and its cluster {ref.id!r} do not run any "
+                    "more; start another with `daskenv up`"
+                )
+            record = _running_server(folder, deadline, _silent)
+        return _client(folder, record).connect(
+            ref,
+            timeout=deadline.left,
+            client_kwargs=config.resolve_secrets(dict(self.environment.executor_kwargs)),
+        )
+
+    def scale(self, connection: Connection, n: int) -> None:
+        """Ask for `n` workers."""
+        _client_of(connection.ref).scale(connection.ref, n)
+
+    def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
+        """Let the number of workers follow the load."""
+        _client_of(connection.ref).adapt(connection.ref, minimum, maximum)
+
+    def info(self, connection: Connection) -> ClusterInfo:
+        """Tell how the cluster is."""
+        return connection.info()
+
+    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
+        """Give the last lines of the logs."""
+        return connection.logs(lines)
+
+    def close(self, connection: Connection) -> None:
+        """Let go of a connection."""
+        connection.close()
+
+    def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
+        """Stop the cluster, also one whose server was killed."""
+        folder = Path(ref.location)
+        record = read_record(folder / RECORD)
+        if recorded_process(record):
+            _client(folder, record).shutdown(ref, timeout=timeout)
+        else:
+            end_all(processes_under(folder / "clusters" / ref.id), patience=min(5.0, timeout))
+
+    def find(self) -> list[ClusterInfo]:
+        """List the clusters of this interpreter's embedded Gateway, if it runs."""
+        folder = server_folder()
+        record = read_record(folder / RECORD)
+        return _client(folder, record).find() if recorded_process(record) else []
+
+    def _options(self) -> dict[str, Any]:
+        defaults = {
+            "worker_threads": config.whole("local.worker-threads"),
+            "worker_memory": config.get("local.worker-memory"),
+            "idle_timeout": config.get("local.idle-timeout"),
+        }
+        options = {**defaults, **config.resolve_secrets(dict(self.environment.cluster_options))}
+        # The Gateway takes these as text; a plain number of bytes or seconds is welcome here.
+        for name in ("worker_memory", "idle_timeout"):
+            if isinstance(options[name], int | float):
+                options[name] = str(options[name])
+        return options
+
+
+def server_folder() -> Path:
+    """Give the folder of the embedded Gateway for this interpreter and its packages."""
+    versions = [f"{name}={importlib.metadata.version(name)}" for name in _PACKAGES]
+    made_of = [sys.executable, sys.prefix, platform.python_version(), *versions]
+    fingerprint = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
+    return config.state_dir() / f"gateway-{fingerprint}"
+
+
+def server_status() -> list[dict[str, Any]]:
+    """Tell about each embedded Gateway of this user that runs, without any secret.
+
+    Returns
+    -------
+    list of dict
+        ``address``, ``pid``, ``started`` (seconds since 1970), ``executable`` and ``folder``.
+    """
+    told = []
+    for folder in sorted(config.state_dir().glob("gateway-*")):
+        record = read_record(folder / RECORD)
+        if recorded_process(record):
+            public = ("address", "pid", "started", "executable")
+            told.append({**{key: record.get(key) for key in public}, "folder": str(folder)})
+    return told
+
+
+def stop_server(timeout: float) -> int:
+    """Stop every embedded Gateway of this user with all its clusters, and remove its files.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds for each to end in good order; what remains is killed.
+
+    Returns
+    -------
+    int
+        The number of servers that ran.
+
+    Raises
+    ------
+    WaitTimeout
+        Another process is starting a server at this moment, and does not finish.
+    """
+    stopped = 0
+    for folder in sorted(config.state_dir().glob("gateway-*")):
+        with _locked(folder, timeout):
+            server = recorded_process(read_record(folder / RECORD))
+            if server is not None:
+                stopped += 1
+                if not server.terminate(timeout):
+                    server.kill()
+            end_all(processes_under(folder), patience=2)
+            for inside in folder.iterdir():
+                if inside.is_dir():
+                    shutil.rmtree(inside, ignore_errors=True)
+                elif inside.name != LOCK:
+                    inside.unlink(missing_ok=True)
+    return stopped
+
+
+def _running_server(folder: Path, deadline: Deadline, progress: Progress) -> dict[str, Any]:
+    """Find the server, or start it, once however many ask."""
+    record = read_record(folder / RECORD)
+    if recorded_process(record):
+        return record
+    private_folder(folder)
+    with _locked(folder, deadline.left):
+        record = read_record(folder / RECORD)
+        return record if recorded_process(record) else _start(folder, deadline, progress)
+
+
+def _start(folder: Path, deadline: Deadline, progress: Progress) -> dict[str, Any]:
+    progress("starting the embedded Gateway on this machine")
+    arguments = [
+        str(folder),
+        f"--port={config.whole('local.port')}",
+        f"--idle-timeout={config.seconds('local.server-idle-timeout')}",
+    ]
+    child = spawn(SERVER, arguments, folder=folder)
+    try:
+        return _started(child, folder, deadline)
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()
+        raise
+
+
+def _started(child: Popen[bytes], folder: Path, deadline: Deadline) -> dict[str, Any]:
+    while True:
+        record = read_record(folder / RECORD)
+        if record.get("pid") == child.pid and recorded_process(record):
+            return record
+        log = log_file(folder, SERVER)
+        if child.poll() is not None:
+            raise ClusterStartError(
+                f"the embedded Gateway ended with code {child.returncode} before it was ready; "
+                f"its log {log} says:\n{last_lines(log)}"
+            )
+        if deadline.passed:
+            raise WaitTimeout(
+                f"the embedded Gateway did not start within {deadline.seconds:g} s; raise "
+                f"daskenv.timeouts.start; its log {log} says:\n{last_lines(log)}"
+            )
+        deadline.pause(0.05)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, timeout: float) -> Iterator[None]:
+    lock = filelock.FileLock(folder / LOCK, mode=0o600)
+    try:
+        lock.acquire(timeout=timeout, poll_interval=0.05)
+    except filelock.Timeout as error:
+        raise WaitTimeout(
+            f"another process has been starting or stopping the embedded Gateway in {folder} for "
+            f"{timeout:g} s; try again, or see {log_file(folder, SERVER)}"
+        ) from error
+    except OSError as error:
+        raise StateError(
+            f"{folder / LOCK} cannot be written ({error.strerror or error}); mend the folder, or "
+            "name another with DASK_DASKENV__STATE_DIR"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _client(folder: Path, record: Mapping[str, Any]) -> GatewayClient:
+    auth = BasicAuth(USER, record["password"])
+    return GatewayClient(LocalProvider.name, str(folder), record["address"], auth=auth)
+
+
+def _client_of(ref: ClusterRef) -> GatewayClient:
+    folder = Path(ref.location)
+    record = read_record(folder / RECORD)
+    if not recorded_process(record):
+        raise ProviderUnreachable(
+            f"the embedded Gateway in {folder} does not run; `daskenv up` starts it again"
+        )
+    return _client(folder, record)
+
+
+def _has_processes(folder: Path, cluster: str) -> bool:
+    return bool(processes_under(folder / "clusters" / cluster))
+
+
+def _why(folder: Path, cluster: str) -> str:
+    """Give the scheduler's last words, from its folder or from where the server kept them."""
+    for log in (
+        folder / "failed" / f"{cluster}.log",
+        folder / "clusters" / cluster / "logs" / "scheduler.log",
+    ):
+        if text := last_lines(log):
+            return f"the scheduler's log ends with:\n{text}\n"
+    return ""
+
+
+def _silent(_: str) -> None:
+    pass
