@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import keyword
 import math
 import re
 import textwrap
@@ -172,8 +173,10 @@ class _Writer:
         for name, written in arguments.items():
             self._where = name
             value = self.value(written)
-            if name.isascii() and plain_name(name):
+            if plain_name(name):
                 plain.append(Named(f"{name}=", value))
+            elif name.isidentifier() and not keyword.iskeyword(name):
+                raise ExportError(f"{name!r} would be read as another name in code; rename it")
             else:
                 # What is no name in code, such as "a-b", goes through a mapping.
                 odd.append(Pair(self._text(name), value))

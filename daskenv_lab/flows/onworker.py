@@ -317,7 +317,7 @@ class DaskRunner(TaskRunner[DaskFuture]):
             "task_run": task_run,
             "task": task.name,
             "tags": current_tags(),
-            "assets": written_assets(task, task_run.id, task_run.task_inputs),
+            "assets": written_assets(task, task_run.id, dependencies or {}),
         }
         dask_future = client.submit(
             run_in_room,

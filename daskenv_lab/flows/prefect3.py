@@ -50,12 +50,12 @@ def new_task_run(
     """Make the task run as Prefect's engine would, where the task is submitted."""
     # The futures among the parameters stay out of it: Prefect would ask each for its state.
     task_run = _create_task_run_locally(task=task, parameters={})
-    inputs: dict[str, set[Any]] = {
-        name: collect_task_run_inputs_sync(value) | set(dependencies.get(name, ()))
+    inputs: dict[str, list[Any]] = {
+        name: list(collect_task_run_inputs_sync(value) | set(dependencies.get(name, ())))
         for name, value in parameters.items()
     }
     if wait_for:
-        inputs["wait_for"] = collect_task_run_inputs_sync(wait_for)
+        inputs["wait_for"] = list(collect_task_run_inputs_sync(wait_for))
     task_run.task_inputs = {**inputs, **task_run.task_inputs}
     return task_run
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from daskenv_lab.providers.contract import OnSubmitted, Progress
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # How long a Gateway may be silent while a cluster starts, before it counts as gone.
 _SILENCE = 10.0
@@ -257,6 +261,8 @@ class GatewayClient:
         doing: str,
         ref: ClusterRef | None = None,
     ) -> Any:
+        if ref is not None:
+            check_name(ref)
         limit = config.seconds("timeouts.connect") if timeout is None else max(timeout, 0.1)
         return self._result(self._start_call(ask, limit), limit, doing, ref)
 
@@ -315,6 +321,11 @@ class GatewayClient:
                     f"authentication at {gateway} needs a module that is not here ({error}); "
                     "install it, or use another `auth`"
                 )
+            case json.JSONDecodeError() | KeyError():
+                return ProviderUnreachable(
+                    f"what answers at {self._where} is no Dask Gateway ({type(error).__name__}: "
+                    f"{error}); check the address"
+                )
             case ValueError() if ref is not None and str(error).endswith("not found"):
                 return ClusterGone(
                     f"{gateway} knows no cluster {ref.id!r}; start another with `daskenv up`"
@@ -342,6 +353,21 @@ class GatewayClient:
         )
         return AuthenticationFailed(
             f"the Gateway at {self._where} refuses the credentials of {whom}; {how}"
+        )
+
+
+def check_name(ref: ClusterRef) -> None:
+    """Refuse a name that no Gateway gives, before it becomes a part of a path.
+
+    Raises
+    ------
+    ClusterGone
+        The reference is damaged.
+    """
+    if not _NAME.fullmatch(ref.id):
+        raise ClusterGone(
+            f"{ref.id!r} cannot be the name of a Gateway's cluster, so that its record must be "
+            "damaged; start another with `daskenv up`"
         )
 
 

@@ -38,7 +38,7 @@ from daskenv_lab.providers.background import (
     spawn,
 )
 from daskenv_lab.providers.bounded import Deadline
-from daskenv_lab.providers.gateway_client import GatewayClient
+from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,6 +97,7 @@ class LocalProvider:
 
     def connect(self, ref: ClusterRef, *, timeout: float) -> Connection:
         """Connect to a cluster; a server that was killed is started again to find it."""
+        check_name(ref)
         deadline = Deadline(timeout)
         folder = Path(ref.location)
         record = read_record(folder / RECORD)
@@ -135,6 +136,7 @@ class LocalProvider:
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster, also one whose server was killed."""
+        check_name(ref)
         folder = Path(ref.location)
         record = read_record(folder / RECORD)
         if recorded_process(record):

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,11 +39,11 @@ class Hooks:
         """Stand for a hook that lies in a class."""
 
 
-def exported(environment: Environment, source: str = "the session 'dev'") -> str:
+def _exported(environment: Environment, source: str = "the session 'dev'") -> str:
     return python_module(environment, source=source, when=WHEN)
 
 
-def imported(code: str) -> Environment:
+def _imported(code: str) -> Environment:
     names: dict[str, Any] = {}
     exec(compile(code, "environment.py", "exec"), names)
     made = names["environment"]
@@ -50,7 +51,7 @@ def imported(code: str) -> Environment:
     return made
 
 
-def ruff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def _ruff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ruff", *map(str, arguments)],
         capture_output=True,
@@ -60,94 +61,64 @@ def ruff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-texts = st.text(alphabet=st.characters(codec=None), max_size=40) | st.sampled_from(
+texts = st.text(max_size=12) | st.sampled_from(
     ['"', "'", '"""', "\\", "\\'", '"\'"', "{x}", "\0", "\ud800", "\u202e", "é" * 50, "x" * 120]
 )
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | texts
-    | st.binary(max_size=30)
-    | st.timedeltas()
-)
-hashable = st.recursive(
-    st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=30),
-    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.frozensets(inner, max_size=3),
+plain = st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=9)
+hashable = plain | st.lists(plain, max_size=3).map(tuple) | st.frozensets(plain, max_size=3)
+values = st.recursive(
+    hashable | st.floats() | st.timedeltas() | st.sets(hashable, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.dictionaries(hashable, inner, max_size=3)
+        | st.dictionaries(texts, inner, max_size=3)
+    ),
     max_leaves=6,
 )
-values = st.recursive(
-    scalars | hashable,
-    lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.sets(hashable, max_size=4)
-        | st.dictionaries(hashable, inner, max_size=4)
-        | st.dictionaries(texts, inner, max_size=4)
-    ),
-    max_leaves=25,
-)
-mappings = st.dictionaries(texts, values, max_size=4)
+hooks = st.sampled_from([None, announce, Hooks.announce, math.fsum])
+mappings = st.dictionaries(texts, values, max_size=2)
 
 
-@st.composite
-def environments(draw: st.DrawFn) -> Environment:
-    shared: dict[str, Any] = {
-        "metadata": draw(mappings),
-        "executor_kwargs": draw(mappings),
-        "labels": draw(st.lists(texts.filter(bool), max_size=4)),
-        "security": draw(st.none() | st.booleans() | mappings),
-        "on_start": draw(st.sampled_from([None, announce, Hooks.announce, math.fsum])),
-    }
-    if draw(st.booleans()):
-        shared.pop("on_start")
-    further = {k: draw(values) for k in draw(st.lists(texts, max_size=3)) if k not in shared}
-    make = draw(
-        st.sampled_from(
-            [
-                lambda **k: DaskGatewayEnvironment("local", n_workers=3, **k),
-                lambda **k: DaskCloudProviderEnvironment("fargate", adaptive_max_workers=9, **k),
-            ]
-        )
-    )
+def _made(further: dict[str, Any], **shared: Any) -> Environment:
+    """Make an environment, without further arguments that are too much like its own."""
+    further = {name: v for name, v in further.items() if normalize("NFKC", name) == name}
     try:
-        made = make(**shared, **further)
+        return DaskGatewayEnvironment("local", adaptive_max_workers=3, **shared, **further)
     except (EnvironmentValueError, TypeError):
-        made = make(**{k: v for k, v in shared.items() if k != "on_start"})
-    assert isinstance(made, Environment)
-    return made
+        return DaskCloudProviderEnvironment("fargate", n_workers=3, labels=shared["labels"])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(environments())
+environments = st.builds(
+    _made,
+    mappings,
+    metadata=mappings,
+    labels=st.lists(texts.filter(bool), max_size=3),
+    on_start=hooks,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(environments)
 def test_any_environment_comes_back_equal(environment: Environment) -> None:
     """Importing an export makes an equal environment, whatever its settings hold."""
-    try:
-        code = exported(environment)
-    except ExportError as error:
-        assert "password" in str(error)
-        return
-    assert imported(code).fingerprint == environment.fingerprint
+    assert _imported(_exported(environment)).fingerprint == environment.fingerprint
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(environments(), min_size=40, max_size=40))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(environments, min_size=30, max_size=30))
 def test_exports_are_formatted_as_ruff_would(
     tmp_path_factory: pytest.TempPathFactory, made: list[Environment]
 ) -> None:
     """Neither `ruff format` nor `ruff check` would change or blame an export."""
     folder = tmp_path_factory.mktemp("exports")
     for number, environment in enumerate(made):
-        try:
-            code = exported(environment)
-        except ExportError:
-            continue
-        (folder / f"environment_{number}.py").write_text(code, encoding="utf-8")
-    formatted = ruff("format", "--diff", "--isolated", "--no-cache", folder)
+        path = folder / f"environment_{number}.py"
+        path.write_text(_exported(environment), encoding="utf-8")
+    formatted = _ruff("format", "--diff", "--isolated", "--no-cache", folder)
     assert formatted.returncode == 0, formatted.stdout + formatted.stderr
-    checked = ruff("check", "--isolated", "--no-cache", folder)
+    checked = _ruff("check", "--isolated", "--no-cache", folder)
     assert checked.returncode == 0, checked.stdout
 
 
@@ -161,7 +132,7 @@ def test_an_export_reads_as_written_by_hand() -> None:
         on_start=announce,
         idle=timedelta(minutes=5),
     )
-    code = exported(environment)
+    code = _exported(environment)
     assert "hunter2" not in code
     assert code.partition('"""\n\n')[2] == (
         "from datetime import timedelta\n"
@@ -191,7 +162,7 @@ def test_a_secret_is_read_only_when_it_is_needed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("DASKENV_GATEWAY_PASSWORD", raising=False)
     auth = {"type": "basic", "password": "hunter2"}
     environment = DaskGatewayEnvironment("https://gateway.example.org", auth)
-    made = imported(exported(environment))
+    made = _imported(_exported(environment))
     assert made == environment
     assert made.secrets == (Secret("DASKENV_GATEWAY_PASSWORD"),)
     assert made.secrets[0].reveal({"DASKENV_GATEWAY_PASSWORD": "later"}) == "later"
@@ -200,7 +171,7 @@ def test_a_secret_is_read_only_when_it_is_needed(monkeypatch: pytest.MonkeyPatch
 def test_names_that_clash_are_told_apart() -> None:
     """Hooks of the same name, or of a name that the module uses itself, keep their meaning."""
     environment = DaskGatewayEnvironment("local", on_start=announce, on_exit=Hooks.announce)
-    made = imported(exported(environment))
+    made = _imported(_exported(environment))
     assert made.on_start is announce
     assert made.on_exit is Hooks.announce
 
@@ -218,7 +189,7 @@ def test_a_hook_named_environment_does_not_hide_the_environment(
     environment = DaskGatewayEnvironment(
         "local", on_start=rude_hooks.environment, on_exit=rude_hooks.Secret, api_token="x"
     )
-    made = imported(exported(environment))
+    made = _imported(_exported(environment))
     assert made.on_start is rude_hooks.environment
     assert made.on_exit is rude_hooks.Secret
     assert made == environment
@@ -230,7 +201,7 @@ def test_a_hook_named_environment_does_not_hide_the_environment(
 def test_a_function_without_a_name_is_refused(hook: Any) -> None:
     """A lambda or a closure is refused, with what to do instead."""
     with pytest.raises(ExportError, match=r"on_start is .*move it to the top level of a module"):
-        exported(DaskGatewayEnvironment("local", on_start=hook))
+        _exported(DaskGatewayEnvironment("local", on_start=hook))
 
 
 def test_a_function_of_the_notebook_is_refused(tmp_path: Path) -> None:
@@ -260,7 +231,7 @@ def test_a_function_of_a_module_without_a_file_is_refused() -> None:
     sys.modules["conjured"] = module
     try:
         with pytest.raises(ExportError, match="finds no module 'conjured'"):
-            exported(DaskGatewayEnvironment("local", on_start=module.hook))
+            _exported(DaskGatewayEnvironment("local", on_start=module.hook))
     finally:
         del sys.modules["conjured"]
 
@@ -268,11 +239,11 @@ def test_a_function_of_a_module_without_a_file_is_refused() -> None:
 @pytest.mark.parametrize("source", ['""" + exit() + """', "a\\", "x\ny", "\ud800", "w" * 300, ""])
 def test_the_source_cannot_end_the_docstring(source: str, tmp_path: Path) -> None:
     """Whatever the session is called, the docstring stays a docstring and formatted."""
-    code = exported(DaskGatewayEnvironment("local"), source)
-    assert imported(code) == DaskGatewayEnvironment("local")
+    code = _exported(DaskGatewayEnvironment("local"), source)
+    assert _imported(code) == DaskGatewayEnvironment("local")
     file = tmp_path / "environment.py"
     file.write_text(code, encoding="utf-8")
-    assert ruff("format", "--check", "--isolated", file).returncode == 0
+    assert _ruff("format", "--check", "--isolated", file).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -287,7 +258,7 @@ def test_the_source_cannot_end_the_docstring(source: str, tmp_path: Path) -> Non
 def test_a_password_in_an_address_is_refused(value: Any) -> None:
     """An address with a password is refused, and the message does not hold the password."""
     with pytest.raises(ExportError, match="password in it") as raised:
-        exported(DaskGatewayEnvironment("local", where=value))
+        _exported(DaskGatewayEnvironment("local", where=value))
     assert "hunter2" not in str(raised.value)
 
 
@@ -295,17 +266,23 @@ def test_a_private_key_as_bytes_is_refused() -> None:
     """A private key never ends up in an export."""
     key = b"-----BEGIN EC PRIVATE KEY-----\nabc"
     with pytest.raises(ExportError, match="private key"):
-        exported(DaskGatewayEnvironment("local", credential=key))
+        _exported(DaskGatewayEnvironment("local", credential=key))
+
+
+def test_a_name_that_python_reads_as_another_is_refused() -> None:
+    """An argument that Python's normal form would turn into another one is refused."""
+    with pytest.raises(ExportError, match="read as another name"):
+        _exported(DaskGatewayEnvironment("local", **dict.fromkeys(["\N{LATIN SMALL LIGATURE FI}le"])))
 
 
 def test_values_that_look_like_code_stay_values() -> None:
     """Text that would be code is only text."""
     text = '"); import os; os.abort(); ("'
     environment = RemoteDaskEnvironment("tcp://127.0.0.1:8786", metadata={text: [text]})
-    assert imported(exported(environment)).metadata == {text: [text]}
+    assert _imported(_exported(environment)).metadata == {text: [text]}
 
 
 def test_a_number_beyond_pythons_digits_is_written() -> None:
     """A whole number that Python would not print in decimal comes back."""
     environment = DaskGatewayEnvironment("local", big=-(10**5000))
-    assert imported(exported(environment)).extra["big"] == -(10**5000)
+    assert _imported(_exported(environment)).extra["big"] == -(10**5000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from daskenv_lab.export import write_environment
 ENVIRONMENT = DaskGatewayEnvironment("local", n_workers=2)
 
 
-def write(path: Path | str, environment: Any = ENVIRONMENT, *, overwrite: bool = False) -> Path:
+def _write(path: Path | str, environment: Any = ENVIRONMENT, *, overwrite: bool = False) -> Path:
     return write_environment(
         environment, path, source="here", when=datetime.now(UTC), overwrite=overwrite
     )
@@ -25,12 +24,12 @@ def write(path: Path | str, environment: Any = ENVIRONMENT, *, overwrite: bool =
 
 def test_an_export_replaces_an_export(tmp_path: Path) -> None:
     """Exporting again over an untouched export needs no permission, and leaves no other file."""
-    path = write(tmp_path / "environment.py")
+    path = _write(tmp_path / "environment.py")
     path.chmod(0o640)
-    assert write(path, DaskGatewayEnvironment("local", n_workers=5)) == path
+    assert _write(path, DaskGatewayEnvironment("local", n_workers=5)) == path
     assert "n_workers=5" in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert os.listdir(tmp_path) == ["environment.py"]
+    assert [p.name for p in tmp_path.iterdir()] == ["environment.py"]
 
 
 @pytest.mark.parametrize("edit", ["# mine\n", None])
@@ -40,13 +39,13 @@ def test_what_somebody_wrote_stays(tmp_path: Path, edit: str | None) -> None:
     if edit is None:
         path.write_text("environment = 'precious'\n")
     else:
-        write(path)
+        _write(path)
         path.write_text(path.read_text() + edit)
     before = path.read_text()
-    with pytest.raises(ExportError, match="not an unedited export.*--overwrite"):
-        write(path)
+    with pytest.raises(ExportError, match=r"not an unedited export.*--overwrite"):
+        _write(path)
     assert path.read_text() == before
-    write(path, overwrite=True)
+    _write(path, overwrite=True)
     assert "DaskGatewayEnvironment" in path.read_text()
 
 
@@ -55,15 +54,15 @@ def test_a_file_that_is_no_text_stays(tmp_path: Path) -> None:
     path = tmp_path / "environment.py"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ExportError, match="left as it is"):
-        write(path)
+        _write(path)
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:
     """Writing to a link writes the file that it points to."""
-    real = write(tmp_path / "real.py")
+    real = _write(tmp_path / "real.py")
     link = tmp_path / "link.py"
     link.symlink_to(real)
-    assert write(link, DaskGatewayEnvironment("local", n_workers=7)) == real
+    assert _write(link, DaskGatewayEnvironment("local", n_workers=7)) == real
     assert link.is_symlink()
     assert "n_workers=7" in real.read_text()
 
@@ -73,12 +72,12 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_is_told(tmp_path: Path, name: str, overwrite: bool) -> None:
     """A missing folder, a folder in the file's place, or an impossible name is one sentence."""
     (tmp_path / "folder.py").mkdir()
-    with pytest.raises(ExportError, match="cannot be written|is not an unedited export"):
-        write(tmp_path / name, overwrite=overwrite)
-    assert os.listdir(tmp_path) == ["folder.py"]
+    with pytest.raises(ExportError, match=r"cannot be written|is not an unedited export"):
+        _write(tmp_path / name, overwrite=overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.py"]
 
 
 def test_a_name_without_py_is_told(tmp_path: Path) -> None:
     """A file that could not be imported is refused, with the name it should have."""
     with pytest.raises(ExportError, match=r"write '.*environment\.py' instead"):
-        write(tmp_path / "environment")
+        _write(tmp_path / "environment")

@@ -61,9 +61,7 @@ def running(environment: Environment) -> Iterator[Running]:
     provider = provider_for(environment)
     submitted: list[ClusterRef] = []
     told: list[str] = []
-    ref = provider.create(
-        "dev", timeout=LIMIT, progress=told.append, on_submitted=submitted.append
-    )
+    ref = provider.create("dev", timeout=LIMIT, progress=told.append, on_submitted=submitted.append)
     yield Running(environment, provider, ref, submitted, told)
     provider.shutdown(ref, timeout=LIMIT)
 

@@ -1,0 +1,62 @@
+"""A cluster that somebody else made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import distributed
+import pytest
+
+from daskenv_lab.environments import RemoteDaskEnvironment
+from daskenv_lab.errors import AuthenticationFailed, ClusterGone, NotSupported
+from daskenv_lab.providers import provider_for
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[distributed.LocalCluster]:
+    """Give a cluster with TLS that is not ours."""
+    with distributed.LocalCluster(
+        n_workers=1,
+        processes=False,
+        protocol="tls://",
+        dashboard_address="127.0.0.1:0",
+        security=distributed.Security.temporary(),
+    ) as cluster:
+        yield cluster
+
+
+def test_a_remote_cluster_is_used_and_left_alone(cluster: distributed.LocalCluster) -> None:
+    """It computes and tells how it is; it is neither sized nor stopped from here."""
+    environment = RemoteDaskEnvironment(cluster.scheduler_address, security=cluster.security)
+    provider = provider_for(environment)
+    ref = provider.create("dev", timeout=10, progress=str, on_submitted=lambda _: None)
+    connection = provider.connect(ref, timeout=10)
+    assert connection.client.submit(sum, [1, 2]).result(10) == 3
+    assert provider.info(connection).n_workers == 1
+    with pytest.raises(NotSupported, match="scaled to 3"):
+        provider.scale(connection, 3)
+    with pytest.raises(NotSupported, match="between 1 and 3"):
+        provider.adapt(connection, 1, 3)
+    assert provider.find() == []
+    provider.shutdown(ref, timeout=5)
+    assert provider.info(connection).n_workers == 1
+    provider.close(connection)
+    provider.close(connection)
+
+
+def test_a_remote_cluster_that_does_not_answer() -> None:
+    """Nothing listens there: the address is named within the time limit."""
+    provider = provider_for(RemoteDaskEnvironment("tcp://127.0.0.1:9"))
+    with pytest.raises(ClusterGone, match="tcp://127.0.0.1:9"):
+        provider.create("dev", timeout=1, progress=str, on_submitted=lambda _: None)
+
+
+def test_credentials_that_cannot_be_used() -> None:
+    """A certificate file that is not there, or an unknown argument, is one sentence."""
+    for security in (
+        {"tls_ca_file": "/none.pem", "tls_client_cert": "/none.pem"},
+        {"tls_colour": "blue"},
+    ):
+        provider = provider_for(RemoteDaskEnvironment("tls://127.0.0.1:9", security=security))
+        with pytest.raises(AuthenticationFailed, match=r"distributed\.Security"):
+            provider.create("dev", timeout=1, progress=str, on_submitted=lambda _: None)
