@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import distributed
+import distributed.threadpoolexecutor
 from distributed.scheduler import KilledWorker
-import distributed.worker
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
@@ -195,7 +195,7 @@ def _sentence(error: BaseException | None) -> str:
 @contextlib.contextmanager
 def out_of_the_slot() -> Iterator[None]:
     """Give this worker thread's slot to other tasks while it waits; does nothing elsewhere."""
-    if not getattr(distributed.worker.thread_state, "proceed", False) or not hasattr(distributed.worker.thread_state, "key"):
+    if not getattr(distributed.threadpoolexecutor.thread_state, "proceed", False):
         yield
         return
     distributed.secede()

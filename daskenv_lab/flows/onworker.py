@@ -433,14 +433,8 @@ def _ship(client: distributed.Client, room_id: str, packed: bytes) -> Any:
     return packed if len(packed) < LARGE else client.submit(bytes, packed, key=room_id, pure=False)
 
 
-async def leave_rooms(dask_worker: Any, run_id: str) -> int:
-    """Close a flow run's rooms on this worker once its last events are out.
-
-    Returns
-    -------
-    int
-        Bytes that the worker has sent since it started.
-    """
+async def leave_rooms(dask_worker: Any, run_id: str) -> None:
+    """Close a flow run's rooms on this worker once its last events are out."""
     rooms = dask_worker.__dict__.get(ROOMS, {})
     deadline = time.monotonic() + EVENTS_OUT
     while events_pending() and time.monotonic() < deadline:
@@ -448,6 +442,10 @@ async def leave_rooms(dask_worker: Any, run_id: str) -> int:
     for room in [r for r in rooms.values() if r.run_id == run_id and not r.busy]:
         rooms.pop(room.room_id, None)
         room.close()
+
+
+def bytes_sent(dask_worker: Any) -> int:
+    """Count the bytes of results that this worker has sent since it started."""
     return int(dask_worker.transfer_outgoing_bytes_total)
 
 

@@ -76,9 +76,7 @@ def tell_state(task_run: TaskRun, state: State[Any]) -> None:
     task_run.state_id, task_run.state_type, task_run.state_name = state.id, state.type, state.name
     if state.is_final() and task_run.start_time and not task_run.end_time:
         task_run.end_time = state.timestamp
-    emit_task_run_state_change_event(
-        task_run=task_run, initial_state=before, validated_state=state
-    )
+    emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
 
 
 def send_events_to_this_api() -> None:

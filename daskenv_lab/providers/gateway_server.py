@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import filelock
 import psutil
 from dask.utils import parse_bytes, parse_timedelta
 from dask_gateway_server.app import DaskGateway
@@ -42,6 +43,7 @@ from daskenv_lab.providers.background import (
 )
 
 RECORD = "server.json"
+LOCK = "server.lock"
 CLUSTERS = "clusters"
 FAILED = "failed"
 
@@ -190,9 +192,15 @@ def main() -> None:
     parser.add_argument("--idle-timeout", type=float, default=0.0)
     given = parser.parse_args()
     os.umask(0o077)
-    app = EmbeddedGateway(config=_config(given.folder, given.port, given.idle_timeout))
-    app.initialize([])
-    app.start()
+    # Whoever started us may have been killed, and another start us again: one may run.
+    try:
+        alone = filelock.FileLock(given.folder / LOCK, mode=0o600).acquire(timeout=30)
+    except filelock.Timeout:
+        raise SystemExit(f"another server runs in {given.folder}") from None
+    with alone:
+        app = EmbeddedGateway(config=_config(given.folder, given.port, given.idle_timeout))
+        app.initialize([])
+        app.start()
 
 
 def _config(folder: Path, wanted_port: int, idle_timeout: float) -> Config:

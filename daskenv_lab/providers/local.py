@@ -90,8 +90,8 @@ class LocalProvider:
                     explain=lambda ref: _why(folder, ref.id),
                 )
             except ProviderUnreachable:
-                # It may have ended for want of clusters between the look and the request.
-                if not again or recorded_process(record):
+                # It may have been ending for want of clusters between the look and the request.
+                if not again or not _ends(record, deadline):
                     raise
         raise AssertionError
 
@@ -219,7 +219,7 @@ def stop_server(timeout: float) -> int:
             for inside in folder.iterdir():
                 if inside.is_dir():
                     shutil.rmtree(inside, ignore_errors=True)
-                elif inside.name != LOCK:
+                elif inside.suffix != ".lock":
                     inside.unlink(missing_ok=True)
     return stopped
 
@@ -254,7 +254,10 @@ def _start(folder: Path, deadline: Deadline, progress: Progress) -> dict[str, An
 def _started(child: Popen[bytes], folder: Path, deadline: Deadline) -> dict[str, Any]:
     while True:
         record = read_record(folder / RECORD)
-        if record.get("pid") == child.pid and recorded_process(record):
+        if recorded_process(record):
+            if record["pid"] != child.pid:
+                # Another was on its way already, whose starter was killed.
+                child.terminate()
             return record
         log = log_file(folder, SERVER)
         if child.poll() is not None:
@@ -304,6 +307,16 @@ def _client_of(ref: ClusterRef) -> GatewayClient:
             f"the embedded Gateway in {folder} does not run; `daskenv up` starts it again"
         )
     return _client(folder, record)
+
+
+def _ends(record: dict[str, Any], deadline: Deadline) -> bool:
+    """Tell whether a silent server has ended, or does so in a moment."""
+    patience = Deadline(min(5.0, deadline.left))
+    while recorded_process(record):
+        if patience.passed:
+            return False
+        patience.pause(0.1)
+    return True
 
 
 def _has_processes(folder: Path, cluster: str) -> bool:

@@ -50,7 +50,8 @@ async def _watch(scheduler: Any, service: Any) -> None:
             heard = time.monotonic()
         elif time.monotonic() - heard > lonely_after:
             logger.warning("No Gateway for %g seconds, ending", lonely_after)
-            await scheduler.close(reason="the Gateway is gone")
+            # In a task of its own: closing stops Gateway's service, which cancels this one.
+            service.closing = asyncio.ensure_future(scheduler.close(reason="the Gateway is gone"))
             return
 
 

@@ -207,7 +207,7 @@ def test_a_providers_own_arguments_pass() -> None:
 def test_what_has_no_written_form_says_so() -> None:
     """A lambda or a connection among the arguments is refused when written, not when used."""
     hooked = DaskGatewayEnvironment("local", on_start=lambda: None)
-    with pytest.raises(EnvironmentValueError, match="on_start is .* move it to the top level"):
+    with pytest.raises(EnvironmentValueError, match=r"on_start is .* move it to the top level"):
         hooked.to_dict()
     assert hooked.without_hooks().to_dict()
     opaque = DaskCloudProviderEnvironment("fargate", session=object())

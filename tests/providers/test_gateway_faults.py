@@ -196,7 +196,7 @@ def test_dask_configuration_names_the_gateway() -> None:
         "gateway.auth.type": "basic",
         "gateway.auth.kwargs": {"username": "bob", "password": "b"},
     }
-    with dask.config.set(keys), pytest.raises(ProviderUnreachable, match="http://127.0.0.1:9"):
+    with dask.config.set(keys), pytest.raises(ProviderUnreachable, match=r"http://127\.0\.0\.1:9"):
         provider_for(DaskGatewayEnvironment()).find()
 
 

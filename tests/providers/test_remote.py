@@ -47,7 +47,7 @@ def test_a_remote_cluster_is_used_and_left_alone(cluster: distributed.LocalClust
 def test_a_remote_cluster_that_does_not_answer() -> None:
     """Nothing listens there: the address is named within the time limit."""
     provider = provider_for(RemoteDaskEnvironment("tcp://127.0.0.1:9"))
-    with pytest.raises(ClusterGone, match="tcp://127.0.0.1:9"):
+    with pytest.raises(ClusterGone, match=r"tcp://127\.0\.0\.1:9"):
         provider.create("dev", timeout=1, progress=str, on_submitted=lambda _: None)
 
 

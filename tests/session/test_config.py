@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -25,7 +26,7 @@ TEAM = {
 def test_every_key_is_commented() -> None:
     """Each key of daskenv.yaml has a comment in the line before it."""
     lines = config.DEFAULTS_FILE.read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if re.match(r"\s*[a-z-]+:", line):
             assert before.strip().startswith("#"), line
     assert yaml.safe_load("\n".join(lines))["daskenv"]["profile"] == "local"

@@ -51,7 +51,9 @@ def test_the_story(kernel: Kernel) -> None:
     session.scale(2)
     wait_for_workers(session, 2)
 
-    other = kernel("s = daskenv_lab.up('local', name='story'); print(s.message, s.info().requested)")
+    other = kernel(
+        "s = daskenv_lab.up('local', name='story'); print(s.message, s.info().requested)"
+    )
     out, _ = other.communicate(timeout=60)
     assert "Reusing story: 2 workers, up " in out
     assert out.strip().endswith(" 2")

@@ -1,0 +1,354 @@
+"""The Prefect API that flows report to: the user's own, or one on this machine.
+
+Without any set-up one background server is started for each user and state folder, and found
+again by every later kernel. Its record holds its address, process and start time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+from filelock import FileLock, Timeout
+from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+
+from daskenv_lab import config
+from daskenv_lab.errors import PrefectApiError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+RECORD = "prefect-api.json"
+LOCK = "prefect-api.lock"
+LOG = "prefect-api.log"
+DATABASE = "prefect.db"
+
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]", "0.0.0.0")  # noqa: S104 - compared, not bound
+_DATABASE_VARIABLES = (
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+)
+
+
+@contextlib.contextmanager
+def prefect_api(
+    progress: Callable[[str], None] | None = None,
+    *,
+    worker_addresses: Iterable[str] = (),
+) -> Iterator[str]:
+    """Give the address of a Prefect API that answers, and let flows inside use it.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Told what is being waited for.
+    worker_addresses : iterable of str, optional
+        Dask's addresses of the workers, which must reach the API too.
+
+    Raises
+    ------
+    PrefectApiError
+        It does not answer, may not be started, or the workers cannot reach it.
+
+    Examples
+    --------
+    >>> with prefect_api(print) as url:  # doctest: +SKIP
+    ...     etl()
+    """
+    url = PREFECT_API_URL.value()
+    if url:
+        check_reach(url, worker_addresses)
+        _check_answer(url)
+        yield url
+        return
+    if not config.get("prefect.start-local-api"):
+        raise PrefectApiError(
+            "Prefect is told of no API and daskenv.prefect.start-local-api is false; set "
+            "PREFECT_API_URL, or allow the local API"
+        )
+    check_reach("http://127.0.0.1", worker_addresses)
+    url = ensure_local_api(progress)
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url
+
+
+def check_reach(url: str, worker_addresses: Iterable[str]) -> None:
+    """Refuse an API on loopback for workers on other machines.
+
+    Raises
+    ------
+    PrefectApiError
+        A worker's address is not on loopback, nor one of this machine's.
+    """
+    host = urlsplit(url).hostname or ""
+    if not host.startswith(_LOOPBACK):
+        return
+    here: set[str] | None = None
+    for address in worker_addresses:
+        if "://" not in address or address.startswith(("inproc:", "ucx:")):
+            continue
+        worker = urlsplit(address).hostname or ""
+        if worker.startswith(_LOOPBACK):
+            continue
+        here = here if here is not None else _own_addresses()
+        if worker not in here:
+            raise PrefectApiError(
+                f"the Prefect API at {host} is on this machine only, and the worker {address} is "
+                "not; set PREFECT_API_URL to an address that the workers reach too"
+            )
+
+
+def ensure_local_api(progress: Callable[[str], None] | None = None) -> str:
+    """Find the background server of this state folder, or start it; give its address.
+
+    Raises
+    ------
+    PrefectApiError
+        It did not start in time; the message holds the end of its log.
+    """
+    limit = config.seconds("timeouts.prefect-api")
+    started = time.monotonic()
+    folder = config.state_dir()
+    if running := _running(folder):
+        _poll(running, folder, started, limit, progress or _silent)
+        return str(running["url"])
+    lock = FileLock(folder / LOCK)
+    while True:
+        try:
+            with lock.acquire(timeout=1):
+                record = _running(folder) or _start(folder)
+                _poll(record, folder, started, limit, progress or _silent)
+                return str(record["url"])
+        except Timeout as error:
+            waited = time.monotonic() - started
+            if waited > limit:
+                raise PrefectApiError(
+                    f"another process has been starting the local Prefect API for {waited:.0f} s; "
+                    f"look at {folder / LOG}, or stop it with `daskenv down --all`"
+                ) from error
+            (progress or _silent)(f"Waiting for another start of the Prefect API … {waited:.0f} s")
+
+
+def local_api_status() -> dict[str, Any] | None:
+    """Tell the address, process and health of the local API; None if none runs."""
+    record = _running(config.state_dir())
+    return None if record is None else {**record, "healthy": _answers(str(record["url"]))}
+
+
+def stop_local_api(timeout: float = 30.0) -> bool:
+    """Stop the local API if it runs, and wait until it is gone.
+
+    Returns
+    -------
+    bool
+        Whether there was one.
+
+    Raises
+    ------
+    PrefectApiError
+        It runs on after `timeout` seconds.
+    """
+    folder = config.state_dir()
+    record = _running(folder)
+    if record is None:
+        return False
+    process = psutil.Process(record["pid"])
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, left = psutil.wait_procs(family, timeout=timeout * 2 / 3)
+        for member in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        _, left = psutil.wait_procs(left, timeout=timeout / 3)
+        if left:
+            raise PrefectApiError(
+                f"the local Prefect API (process {process.pid}) did not stop within {timeout:g} s; "
+                f"end that process yourself"
+            )
+    (folder / RECORD).unlink(missing_ok=True)
+    return True
+
+
+def _running(folder: Path) -> dict[str, Any] | None:
+    """Read the record, and check that its process is still the one that was recorded."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        pid, started, url = int(record["pid"]), float(record["started"]), str(record["url"])
+        process = psutil.Process(pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        if alive and abs(process.create_time() - started) < 1:
+            return {"url": url, "pid": pid, "started": started}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        path.replace(path.with_suffix(".damaged"))
+        return None
+    except psutil.Error:
+        return None
+    return None
+
+
+def _start(folder: Path) -> dict[str, Any]:
+    port = config.whole("prefect.port") or _last_port(folder) or _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    changes = {
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_UI_API_URL": url,
+        "DO_NOT_TRACK": "1",
+    }
+    variables = config.process_variables(**changes)
+    if not any(variables.get(name) for name in _DATABASE_VARIABLES):
+        database = (folder / DATABASE).as_posix()
+        variables[_DATABASE_VARIABLES[0]] = f"sqlite+aiosqlite:///{database}"
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    try:
+        with _private(folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=variables,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **_detached(),
+            )
+        record = {"url": url, "pid": process.pid, "started": _create_time(process.pid)}
+        draft = _private(folder / f"{RECORD}.{os.getpid()}")
+        draft.write_text(json.dumps({**record, "port": port}), encoding="utf-8")
+        draft.replace(folder / RECORD)
+    except OSError as error:
+        raise StateError(
+            f"the local Prefect API cannot be recorded in {folder} ({error.strerror or error}); "
+            "make room there, or name another folder with DASK_DASKENV__STATE_DIR"
+        ) from error
+    return record
+
+
+def _poll(
+    record: dict[str, Any],
+    folder: Path,
+    started: float,
+    limit: float,
+    progress: Callable[[str], None],
+) -> None:
+    url = str(record["url"])
+    told = 0.0
+    while not _answers(url):
+        waited = time.monotonic() - started
+        if _running(folder) is None:
+            raise PrefectApiError(
+                f"the local Prefect API ended while it started: {_last_line(folder / LOG)} "
+                f"(its log is {folder / LOG}); try again, or set PREFECT_API_URL"
+            )
+        if waited > limit:
+            raise PrefectApiError(
+                f"the local Prefect API does not answer at {url} after {waited:.0f} s; look at "
+                f"{folder / LOG}, allow more with daskenv.timeouts.prefect-api, or stop it with "
+                "`daskenv down --all`"
+            )
+        if waited - told >= 1 or not told:
+            told = max(waited, 0.001)
+            progress(
+                "Starting the local Prefect API (its first start migrates a database and takes "
+                f"up to a minute) … {waited:.0f} s"
+            )
+        time.sleep(0.2)
+
+
+def _check_answer(url: str) -> None:
+    headers = {}
+    if key := PREFECT_API_KEY.value():
+        headers["Authorization"] = f"Bearer {key}"
+    limit = config.seconds("timeouts.connect")
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/health", headers=headers, timeout=limit)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PrefectApiError(
+            f"the Prefect API at {url} does not answer ({type(error).__name__}: {error}); start "
+            "it, or unset PREFECT_API_URL to use one on this machine"
+        ) from error
+    if answer.status_code in (401, 403):
+        raise PrefectApiError(
+            f"the Prefect API at {url} refuses the key (HTTP {answer.status_code}); log in with "
+            "`prefect cloud login`, or set PREFECT_API_KEY"
+        )
+    if answer.status_code >= 500:
+        raise PrefectApiError(
+            f"the Prefect API at {url} is not well (HTTP {answer.status_code}); look at its log"
+        )
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _own_addresses() -> set[str]:
+    return {a.address.split("%")[0] for found in psutil.net_if_addrs().values() for a in found}
+
+
+def _last_port(folder: Path) -> int | None:
+    """Give the port of the server before, if it is free: long-lived workers know it."""
+    try:
+        port = int(json.loads((folder / RECORD).read_text(encoding="utf-8"))["port"])
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(("127.0.0.1", port))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return port
+
+
+def _free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def _private(path: Path) -> Path:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return path
+
+
+def _detached() -> dict[str, Any]:
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+        return {"creationflags": flags}
+    return {"start_new_session": True}
+
+
+def _create_time(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return time.time()
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+    return "no word"
+
+
+def _silent(_: str) -> None:
+    return
