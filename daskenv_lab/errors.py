@@ -43,6 +43,10 @@ class ConfigError(DaskEnvLabError):
     """A key of the configuration, or a profile, cannot be used."""
 
 
+class CommandError(DaskEnvLabError, ValueError):
+    """A verb was not called in a way that it understands."""
+
+
 class EnvironmentValueError(DaskEnvLabError, ValueError):
     """An environment was given an argument that is unknown, ill-typed or contradictory."""
 

@@ -22,7 +22,7 @@ from daskenv_lab.providers import provider_for
 from daskenv_lab.session import current, opened, owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from daskenv_lab.environments import Environment
     from daskenv_lab.providers.contract import Provider
@@ -130,10 +130,16 @@ def down_all(*, timeout: float | None = None) -> list[str]:
             continue  # Its record was damaged and is kept aside.
         except DaskEnvLabError as error:
             failures.append(error)
-    stopped += _stop_servers(config.seconds("timeouts.stop") if timeout is None else timeout)
+    limit = config.seconds("timeouts.stop") if timeout is None else timeout
+    for server, stop in _servers().items():
+        try:
+            if stop(limit):
+                stopped.append(server)
+        except DaskEnvLabError as error:
+            failures.append(error)
     if failures:
         raise ProviderError(
-            f"{len(failures)} of the clusters could not be destroyed: {failures[0]}"
+            f"{len(failures)} of the clusters and servers could not be stopped: {failures[0]}"
         ) from failures[0]
     return stopped
 
@@ -217,16 +223,12 @@ def _destroy(record: Record, timeout: float | None) -> None:
     registry.forget(record.name)
 
 
-def _stop_servers(timeout: float) -> list[str]:
+def _servers() -> dict[str, Callable[[float], object]]:
+    """Name the background servers, and how each is stopped within a time."""
     from daskenv_lab.flows.api import stop_local_api
     from daskenv_lab.providers.local import stop_server
 
-    stopped = []
-    if stop_server(timeout=timeout):
-        stopped.append("the embedded Gateway")
-    if stop_local_api(timeout=timeout):
-        stopped.append("the local Prefect API")
-    return stopped
+    return {"the embedded Gateway": stop_server, "the local Prefect API": stop_local_api}
 
 
 def _found() -> tuple[list[ClusterInfo], set[tuple[str, str]]]:

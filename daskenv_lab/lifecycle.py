@@ -17,7 +17,7 @@ from daskenv_lab.errors import (
     did_you_mean,
 )
 from daskenv_lab.providers import provider_for
-from daskenv_lab.session import Session, apply_size, opened, owner, remember
+from daskenv_lab.session import Session, apply_size, current, opened, owner, remember
 from daskenv_lab.settings import differences, merge, sized, table
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def up(
 def connect(name: str | None = None) -> Session:
     """Connect to a named cluster that runs, without ever starting one.
 
+    Without a name it is the one used last in this process, or else ``daskenv.name``.
+
     Raises
     ------
     UnknownNameError
@@ -113,7 +115,8 @@ def connect(name: str | None = None) -> Session:
     --------
     >>> session = connect("dev")  # doctest: +SKIP
     """
-    chosen = config.cluster_name(name)
+    last = current()
+    chosen = last.name if name is None and last else config.cluster_name(name)
     record = registry.read(chosen)
     if record is None or record.ref is None:
         raise UnknownNameError(

@@ -62,7 +62,7 @@ class Session:
         self.changes = changes
         """The settings that differed, and were changed live."""
         self._provider = provider_for(environment)
-        size = _count(info.n_workers, "worker")
+        size = _size(info)
         uptime = f", up {_span(info.uptime or 0)}" if reused else ""
         self.message = f"{'Reusing' if reused else 'Started'} {self.name}: {size}{uptime}"
 
@@ -223,8 +223,10 @@ def apply_size(provider: Provider, connection: Connection, wanted: Environment) 
     connection.set_label(requested=wanted.n_workers, adaptive=wanted.adaptive)
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def _size(info: ClusterInfo) -> str:
+    wanted = info.requested or 0
+    there = f"{info.n_workers} of {wanted}" if info.n_workers < wanted else f"{info.n_workers}"
+    return f"{there} worker" if max(info.n_workers, wanted) == 1 else f"{there} workers"
 
 
 def _span(seconds: float) -> str:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskenv_lab.cli.words import CommandError
-from daskenv_lab.errors import DaskEnvLabError, did_you_mean
+from daskenv_lab.errors import CommandError, DaskEnvLabError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,8 +12,8 @@ import click
 from daskenv_lab import __version__
 from daskenv_lab.cli.group import Verbs
 from daskenv_lab.cli.surface import Surface
-from daskenv_lab.cli.words import CommandError, assignments
-from daskenv_lab.errors import DaskEnvLabError
+from daskenv_lab.cli.words import assignments
+from daskenv_lab.errors import CommandError, DaskEnvLabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -315,11 +315,12 @@ def demo(surface: Surface, /) -> None:
 
 
 @main.command()
-def lab() -> None:
+@click.pass_context
+def lab(ctx: click.Context) -> None:
     """Open JupyterLab on the quickstart notebook."""
     from daskenv_lab import demo as story
 
-    story.open_lab()
+    ctx.exit(story.open_lab())
 
 
 def _session(surface: Surface, name: str | None) -> Session:

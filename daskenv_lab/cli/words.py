@@ -9,7 +9,7 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-from daskenv_lab.errors import DaskEnvLabError
+from daskenv_lab.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,10 +20,6 @@ _QUOTES = "\"'"
 _OPENS_TEXT = re.compile(r"(?:^|=)(?:[bBrRuU]|[bB][rR]|[rR][bB])?$")
 _LITERAL_START = re.compile(r"[\[({\"']|(?:[bBrRuU]|[bB][rR]|[rR][bB])[\"']")
 _LONGEST = 100_000
-
-
-class CommandError(DaskEnvLabError, ValueError):
-    """A verb was not called in a way that it understands."""
 
 
 def split_line(line: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from daskenv_lab.environments.codec import encode, fingerprint
+from daskenv_lab.environments.codec import canonical, encode, fingerprint
 from daskenv_lab.environments.secret import Secret, conceal, mask, secrets_in
 from daskenv_lab.errors import EnvironmentValueError, nearest
 
@@ -181,7 +181,8 @@ class Environment:
         if type(self) is not type(other):
             return NotImplemented
         assert isinstance(other, Environment)  # noqa: S101 - for the type checker
-        return self._written(strict=False) == other._written(strict=False)
+        # As text: in a mapping, NaN would differ from itself, and True would equal 1.
+        return canonical(self._written(strict=False)) == canonical(other._written(strict=False))
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)

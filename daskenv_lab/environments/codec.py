@@ -59,7 +59,7 @@ def encode(value: Any, *, where: str, strict: bool = True) -> Any:
         case tuple():
             return {"$tuple": [inner(v) for v in value]}
         case set() | frozenset():
-            members = sorted((inner(v) for v in value), key=_canonical)
+            members = sorted((inner(v) for v in value), key=canonical)
             return {"$frozenset" if isinstance(value, frozenset) else "$set": members}
         case bytes():
             return {"$bytes": base64.b64encode(value).decode("ascii")}
@@ -128,7 +128,7 @@ def importable_path(value: Any) -> str | None:
 
 def fingerprint(written: Any) -> str:
     """Condense encoded settings into 16 hexadecimal digits, the same in every process."""
-    return hashlib.sha256(_canonical(written).encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(canonical(written).encode("utf-8")).hexdigest()[:16]
 
 
 def _import_path(path: Any) -> Any:
@@ -146,13 +146,16 @@ def _import_path(path: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    for base in (bool, int, float, str):
+    if isinstance(value, str):
+        return str.__str__(value)  # Of an enum's member, str() gives its name.
+    for base in (bool, int, float):
         if isinstance(value, base):
             return base(value)
     return None
 
 
-def _canonical(written: Any) -> str:
+def canonical(written: Any) -> str:
+    """Give encoded settings as text that is equal for equal settings only."""
     return json.dumps(written, sort_keys=True, separators=(",", ":"))
 
 

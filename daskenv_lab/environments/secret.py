@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 from daskenv_lab.errors import EnvironmentValueError, SecretMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 _SECRET_KEY = re.compile(
     r"(?:^|_)(?:password|passwd|passphrase|secret|token|credentials?|private_?key|api_?key)s?(?:_|$)"
@@ -100,8 +97,12 @@ def conceal(value: Any, *, path: tuple[str, ...] = ()) -> Any:
         return {
             k: conceal(v, path=(*path, k) if isinstance(k, str) else path) for k, v in value.items()
         }
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return type(value)(conceal(v, path=path) for v in value) if _plain(value) else value
+    if isinstance(value, bytes) and path and _names_secret(path[-1]):
+        raise EnvironmentValueError(
+            f"the secret {path[-1]!r} is given as bytes; give it as text, or as a Secret"
+        )
     if (
         isinstance(value, str)
         and value
@@ -123,7 +124,7 @@ def reveal(value: Any, process_variables: Mapping[str, str]) -> Any:
         return value.reveal(process_variables)
     if isinstance(value, dict):
         return {k: reveal(v, process_variables) for k, v in value.items()}
-    if isinstance(value, list | tuple) and _plain(value):
+    if isinstance(value, list | tuple | set | frozenset) and _plain(value):
         return type(value)(reveal(v, process_variables) for v in value)
     return value
 
@@ -135,7 +136,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from secrets_in(item)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
             yield from secrets_in(item)
 
@@ -151,9 +152,9 @@ def mask(text: str) -> str:
     return _URL_PASSWORD.sub(r"\g<head>***@", text)
 
 
-def _plain(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Tell a list or tuple from a subclass, whose constructor may want something else."""
-    return type(value) in (list, tuple)
+def _plain(value: Collection[Any]) -> bool:
+    """Tell a list, tuple or set from a subclass, whose constructor may want something else."""
+    return type(value) in (list, tuple, set, frozenset)
 
 
 def _names_secret(key: str) -> bool:

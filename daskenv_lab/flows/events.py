@@ -78,7 +78,7 @@ class Feed:
                     worker=told["worker"],
                 )
             )
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is logged; the run goes on
             _log.exception("a listener of task runs failed")
 
 

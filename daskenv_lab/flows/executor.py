@@ -131,8 +131,15 @@ class DaskExecutor(DaskRunner):
             future = super().submit(task, parameters, wait_for, dependencies)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
-        about = {"id": str(future.task_run_id), "name": future.task_run.name, "task": task.name}
-        self._tell(TaskEvent(what="submitted", state="Pending", **about))
+        self._tell(
+            TaskEvent(
+                what="submitted",
+                id=str(future.task_run_id),
+                name=future.task_run.name,
+                task=task.name,
+                state="Pending",
+            )
+        )
         future.wrapped_future.add_done_callback(lambda _: self._on_dask_done(future, task.name))
         return future
 

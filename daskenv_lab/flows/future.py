@@ -10,13 +10,12 @@ import contextvars
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 import distributed
 import distributed.threadpoolexecutor
 from distributed.scheduler import KilledWorker
-from prefect.client.schemas.objects import State
 from prefect.futures import PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
@@ -25,7 +24,7 @@ from daskenv_lab.flows.prefect3 import announce, tell_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prefect.client.schemas.objects import TaskRun
+    from prefect.client.schemas.objects import State, TaskRun
 
 SLICE = 0.2
 """Seconds after which a waiting thread looks up, so that it can be interrupted."""
@@ -86,7 +85,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             raise TimeoutError(
                 f"Task run {self.task_run_id} did not complete within {timeout} seconds"
             )
-        return self._settle().result(raise_on_failure=raise_on_failure, _sync=True)
+        state: Any = self._settle()
+        return state.result(raise_on_failure=raise_on_failure, _sync=True)
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """Call `fn` with this future when the task run ended."""
@@ -114,8 +114,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
                 return
             self.cancelled = True
             message = "the flow run ended before this task run did"
-            state = Crashed(message=message) if self.started else Cancelled(message=message)
-            self._end(state, tell=not self.started)
+            ending: Any = Crashed if self.started else Cancelled
+            self._end(ending(message=message), tell=not self.started)
 
     def _on_dask_done(self, _: distributed.Future) -> None:
         self._over.set()
@@ -139,8 +139,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
                     self._take_outcome()
                 else:
                     self._take_fault(status)
-            state: State[Any] = self._final_state
-            return state
+            return cast("State[Any]", self._final_state)
 
     def _take_outcome(self) -> None:
         try:

@@ -8,7 +8,6 @@ import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from prefect import Flow
 from daskenv_lab.errors import FlowNotFound, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
 

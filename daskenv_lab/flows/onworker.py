@@ -6,15 +6,12 @@ The module is pickled by value, for workers that have Prefect and not this packa
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import sys
 import threading
 import time
-import traceback
 import uuid
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 import distributed
@@ -26,6 +23,7 @@ from tornado.ioloop import PeriodicCallback
 
 from daskenv_lab.flows.future import DaskFuture
 from daskenv_lab.flows.ingraph import ROOMS, run_in_room
+from daskenv_lab.flows.interrupt import Call, Stopped
 from daskenv_lab.flows.prefect3 import (
     OpenContext,
     announce,
@@ -43,10 +41,10 @@ from daskenv_lab.flows.prefect3 import (
     written_assets,
     written_context,
 )
-from daskenv_lab.flows.shipping import pack, pack_call, travels, unpack_call
+from daskenv_lab.flows.shipping import pack, pack_call, pack_failure, travels, unpack_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from prefect.client.schemas.objects import State, TaskRun
 
@@ -64,48 +62,6 @@ EVENTS_OUT = 3.0
 
 LOOK = 500
 """Milliseconds between looks for calls that Dask has cancelled."""
-
-
-class Stopped(BaseException):
-    """Raised inside a task that is no longer wanted."""
-
-    def __str__(self) -> str:
-        return "the flow run ended or was cancelled before this task run did"
-
-
-class Call:
-    """A task call while it runs, and how to stop it."""
-
-    def __init__(self, key: Any, task_run: TaskRun) -> None:
-        self.key = key
-        self.task_run = task_run
-        self.stopped = False
-        self._lock = threading.Lock()
-        self._thread: int | None = threading.get_ident()
-        self._stop: Callable[[], Any] = self._raise_in_thread
-
-    def stop(self) -> None:
-        """Raise `Stopped` in the thread, or cancel the coroutine; once."""
-        with self._lock:
-            if self._thread is not None and not self.stopped:
-                self.stopped = True
-                self._stop()
-
-    def run_in_loop(self, loop: Any, task: Any) -> None:
-        """Note that the call is a coroutine, which is cancelled and not interrupted."""
-        self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
-
-    def over(self) -> None:
-        """Note that the thread goes on to something else, and take back what is under way."""
-        with self._lock:
-            if self._thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
-            self._thread = None
-
-    def _raise_in_thread(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._thread or 0), ctypes.py_object(Stopped)
-        )
 
 
 class Room:
@@ -181,7 +137,7 @@ class Room:
         if context is not None and call.stopped:
             time.sleep(1)
             if str(call.task_run.id) in self._calls:
-                state = Crashed(message=str(Stopped()))
+                state: State[Any] = Crashed(message=str(Stopped()))
                 context.run(tell_state, call.task_run.model_copy(), state)
 
     def _run(
@@ -240,22 +196,23 @@ class Room:
             except Stopped:
                 raise
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a task ends here
-                state = task_run.state
-                if not state.is_final():
+                if task_run.state is not None and task_run.state.is_final():
+                    state = task_run.state
+                else:
                     state = self._crashed(task_run, f"{type(error).__name__}: {error}")
             runner.ok = state.is_completed()
             return state
 
     def _crashed(self, task_run: TaskRun, message: str) -> State[Any]:
-        state = Crashed(message=message)
-        if not task_run.state.is_crashed():
+        state: State[Any] = Crashed(message=message)
+        if task_run.state is None or not task_run.state.is_crashed():
             tell_state(task_run, state)
         return state
 
     def _pack_state(self, task_run: TaskRun, state: State[Any]) -> bytes:
         try:
-            if isinstance(getattr(state.data, "result", state.data), BaseException):
-                return _pack_failure(state)
+            if isinstance(error := getattr(state.data, "result", state.data), BaseException):
+                return pack_failure(state, error)
             return pack(state)[0]
         except Exception as error:  # noqa: BLE001 - pickling runs any code
             result = getattr(state.data, "result", state.data)
@@ -266,21 +223,6 @@ class Room:
                     f"worker ({error}); return plain values, or write it to a file",
                 )
             )[0]
-
-
-def _pack_failure(state: State[Any]) -> bytes:
-    error = getattr(state.data, "result", state.data)
-    told = "".join(traceback.format_exception(error))
-    with contextlib.suppress(Exception):
-        error.add_note(f"It was raised on a worker:\n{told}")
-    try:
-        packed = pack(state)[0]
-        cloudpickle.loads(packed)
-    except Exception:  # noqa: BLE001 - an exception with its own __init__ often fails here
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.add_note(f"It was raised on a worker:\n{told}")
-        return pack(state.model_copy(update={"data": plain}))[0]
-    return packed
 
 
 class DaskRunner(TaskRunner[DaskFuture]):
@@ -414,7 +356,7 @@ def written_room() -> dict[str, Any]:
         fn=_travelled,
         name=flow.name if flow else "none",
         version=flow.version if flow else None,
-        task_runner=WorkerRunner(),
+        task_runner=cast("Any", WorkerRunner()),
         validate_parameters=False,
     )
     written = written_context(stand_in)

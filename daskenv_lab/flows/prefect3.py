@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
-from prefect import Flow, Task
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import (
     AssetContext,
     FlowRunContext,
@@ -39,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from uuid import UUID
 
+    from prefect import Flow, Task
+    from prefect.client.schemas.objects import State, TaskRun
+
 
 def new_task_run(
     task: Task[Any, Any],
@@ -62,9 +63,10 @@ def new_task_run(
 
 def announce(task_run: TaskRun) -> None:
     """Tell the API of a task run in its first state, as Prefect's engine does."""
-    emit_task_run_state_change_event(
-        task_run=task_run, initial_state=None, validated_state=task_run.state
-    )
+    if task_run.state is not None:
+        emit_task_run_state_change_event(
+            task_run=task_run, initial_state=None, validated_state=task_run.state
+        )
 
 
 def tell_state(task_run: TaskRun, state: State[Any]) -> None:
@@ -75,7 +77,7 @@ def tell_state(task_run: TaskRun, state: State[Any]) -> None:
     task_run.state = state
     task_run.state_id, task_run.state_type, task_run.state_name = state.id, state.type, state.name
     if state.is_final() and task_run.start_time and not task_run.end_time:
-        task_run.end_time = state.timestamp
+        task_run.end_time = cast("Any", state.timestamp)
     emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
 
 
@@ -94,7 +96,8 @@ def send_events_to_this_api() -> None:
 
 def events_pending() -> int:
     """Count the events of this process that no API has been sent yet."""
-    instances = [i for i in EventsWorker._instances.values() if isinstance(i, EventsWorker)]
+    known: dict[int, Any] = cast("Any", EventsWorker)._instances
+    instances = [i for i in known.values() if isinstance(i, EventsWorker)]
     return sum(i._queue.unfinished_tasks for i in instances)
 
 
@@ -179,7 +182,11 @@ def task_run_in_flow_run(
     """Enter a copy of the flow run's context, for one task run with its own task runner."""
     with contextlib.ExitStack() as stack:
         if flow_run := FlowRunContext.get():
-            fresh = {"run_results": {}, "task_run_dynamic_keys": {}, "task_run_assets": {}}
+            fresh: dict[str, Any] = {
+                "run_results": {},
+                "task_run_dynamic_keys": {},
+                "task_run_assets": {},
+            }
             copied = flow_run.model_copy(update={**fresh, "task_runner": runner})
             stack.enter_context(copied)
         stack.enter_context(tags(*call_tags))
@@ -192,7 +199,7 @@ def run_task_call(
     task: Task[Any, Any], task_run: TaskRun, parameters: dict[str, Any], wait_for: Any
 ) -> State[Any]:
     """Run a synchronous task in Prefect's engine."""
-    return run_task_sync(
+    state = run_task_sync(
         task=task,
         task_run=task_run,
         task_run_id=task_run.id,
@@ -200,6 +207,7 @@ def run_task_call(
         wait_for=wait_for,
         return_type="state",
     )
+    return cast("State[Any]", state)
 
 
 def run_async_task_call(
@@ -215,7 +223,7 @@ def run_async_task_call(
         current = asyncio.current_task()
         assert current is not None  # noqa: S101 - a coroutine always runs in a task
         started(asyncio.get_running_loop(), current)
-        return await run_task_async(
+        state = await run_task_async(
             task=task,
             task_run=task_run,
             task_run_id=task_run.id,
@@ -223,6 +231,7 @@ def run_async_task_call(
             wait_for=wait_for,
             return_type="state",
         )
+        return cast("State[Any]", state)
 
     return asyncio.run(call())
 

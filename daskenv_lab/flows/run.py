@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
@@ -109,7 +109,8 @@ def run_flow(
         executor = DaskExecutor(connection)
         with Measurement(connection) as measurement:
             executor.listeners += [measurement.listen, shown.task]
-            state, error = _run(flow.with_options(task_runner=executor), given)
+            runner = cast("Any", executor)
+            state, error = _run(flow.with_options(task_runner=runner), given)
         return _report(flow, state, error, connection=connection, measurement=measurement)
 
 
@@ -149,7 +150,7 @@ def _run_async(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
         task = asyncio.current_task()
         if task is not None:
             loop_of.append((asyncio.get_running_loop(), task))
-        return await flow(**parameters, return_state=True)
+        return await cast("Any", flow)(**parameters, return_state=True)
 
     def work() -> None:
         try:
@@ -233,7 +234,7 @@ def _report(
     )
 
 
-def _outcome(state: State[Any]) -> tuple[Any, BaseException | None]:
+def _outcome(state: Any) -> tuple[Any, BaseException | None]:
     try:
         value = state.result(raise_on_failure=False, _sync=True)
     except Exception as error:  # noqa: BLE001 - a result that is lost or unfinished

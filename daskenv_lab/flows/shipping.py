@@ -5,15 +5,18 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import io
 import pickle
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from prefect.futures import PrefectFuture
+from prefect.utilities.annotations import BaseAnnotation
 
 from daskenv_lab.flows.future import DaskFuture
 
@@ -22,13 +25,14 @@ if TYPE_CHECKING:
 
     import distributed
     from prefect import Task
+    from prefect.client.schemas.objects import State
 
 
 class CannotTravel(TypeError):
     """Something that must travel cannot be pickled; the message names it."""
 
 
-class Packer(cloudpickle.Pickler):  # type: ignore[misc]
+class Packer(cloudpickle.Pickler):
     """Pickles a call or a result, with the futures in it at any depth.
 
     A future of `client` becomes a reference into `upstream`, which Dask waits for; any other
@@ -52,10 +56,13 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return place
 
     def reducer_override(self, thing: Any) -> Any:
-        """Let a future that is not Dask's own travel as its state; pickle calls it."""
+        """Let any other future travel as its state; pickle calls it."""
         if isinstance(thing, PrefectFuture):
             thing.wait()
             return copy.copy, (thing.state,)
+        if isinstance(thing, BaseAnnotation):
+            # They are tuples, and left alone would be unpickled as a tuple within themselves.
+            return type(thing), (thing.unwrap(),)
         return super().reducer_override(thing)
 
 
@@ -102,6 +109,21 @@ def unpack_call(call: bytes, upstream: list[Mapping[str, Any]]) -> tuple[Any, di
     """Unpickle what `pack_call` pickled: the task, its arguments, and what it waits for."""
     unpacked: tuple[Any, dict[str, Any], Any] = Unpacker(io.BytesIO(call), upstream).load()
     return unpacked
+
+
+def pack_failure(state: State[Any], error: BaseException) -> bytes:
+    """Pickle a state that holds an exception, or a plain one in place of one that cannot travel."""
+    told = "".join(traceback.format_exception(error))
+    with contextlib.suppress(Exception):
+        error.add_note(f"It was raised on a worker:\n{told}")
+    try:
+        packed = pack(state)[0]
+        cloudpickle.loads(packed)
+    except Exception:  # noqa: BLE001 - an exception with its own __init__ often fails here
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.add_note(f"It was raised on a worker:\n{told}")
+        return pack(state.model_copy(update={"data": plain}))[0]
+    return packed
 
 
 def travels(thing: Any, client: distributed.Client | None = None) -> bool:

@@ -330,10 +330,15 @@ class GatewayClient:
                 return ClusterGone(
                     f"{gateway} knows no cluster {ref.id!r}; start another with `daskenv up`"
                 )
+            case ValueError() if "not found" in str(error).lower():
+                return ProviderUnreachable(
+                    f"what answers at {self._where} is no Dask Gateway, or one that has just "
+                    f"begun to start ({str(error).strip()}); check the address, or try again"
+                )
             case ValueError():
                 return ClusterStartError(
-                    f"{gateway} was {doing} and refuses: {error or 'no reason given'}; "
-                    "change what it names"
+                    f"{gateway} was {doing} and refuses: {str(error).strip() or 'no reason given'};"
+                    " change what it names"
                 )
         return None
 

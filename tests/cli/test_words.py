@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskenv_lab.cli.words import CommandError, assignments, literal, split_line
+from daskenv_lab.cli.words import assignments, literal, split_line
+from daskenv_lab.errors import CommandError
 
 
 @pytest.mark.parametrize(

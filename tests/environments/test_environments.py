@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
+import functools
 import json
 import pickle
 import subprocess
@@ -284,3 +286,28 @@ def test_any_tree_of_values_round_trips(value: Any) -> None:
     again = from_dict(json.loads(json.dumps(environment.to_dict())))
     assert again == environment
     assert dict(again.extra) == dict(environment.extra)
+
+
+def test_equality_is_that_of_the_written_form() -> None:
+    """NaN equals itself, True is not 1, and an enum's member is its value."""
+
+    class Size(enum.StrEnum):
+        SMALL = "small"
+
+    class Zone(str, enum.Enum):  # noqa: UP042 - what people still write
+        NORTH = "north"
+
+    make = functools.partial(DaskCloudProviderEnvironment, "fargate")
+    assert make(a=float("nan")) == make(a=float("nan"))
+    assert make(a=True) != make(a=1)
+    assert make(a=Size.SMALL, b=Zone.NORTH) == make(a="small", b="north")
+
+
+def test_secrets_hide_in_any_container() -> None:
+    """Tokens in a set are concealed, and a password in bytes is refused without showing it."""
+    environment = DaskCloudProviderEnvironment("fargate", tokens={"hunter2"})
+    assert "hunter2" not in repr(environment) + json.dumps(environment.to_dict())
+    assert reveal(environment.arguments(), {})["tokens"] == {"hunter2"}
+    with pytest.raises(EnvironmentValueError, match="given as bytes") as caught:
+        DaskCloudProviderEnvironment("fargate", password=b"hunter2")
+    assert "hunter2" not in str(caught.value)

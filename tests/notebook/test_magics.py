@@ -15,8 +15,7 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 
-from daskenv_lab.cli.words import CommandError
-from daskenv_lab.errors import DaskEnvLabError, UnknownNameError
+from daskenv_lab.errors import CommandError, DaskEnvLabError, UnknownNameError
 
 LOAD = "shell.extension_manager.load_extension('daskenv_lab')"
 COMPLETE = """\

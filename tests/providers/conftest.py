@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,15 +120,16 @@ def _start(folder: Path, scheduler_cmd: list[str]) -> GatewayServer:
         )
     patience = time.monotonic() + 30
     while time.monotonic() < patience:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+        # The proxy listens a little before it knows the way to the server.
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2),
+        ):
+            break
         time.sleep(0.1)
     else:
         process.kill()
         raise AssertionError((folder / "log").read_text())
-    # The proxy listens a little before it knows the way to the server.
-    time.sleep(0.5)
     return GatewayServer(address=f"http://127.0.0.1:{port}", folder=folder, process=process)
 
 

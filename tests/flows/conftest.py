@@ -1,0 +1,72 @@
+"""A cluster of two worker processes under TLS, and a real Prefect API, for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import LocalCluster, Security
+from prefect import Flow
+from prefect.client.orchestration import get_client
+
+from daskenv_lab.flows.api import prefect_api
+from daskenv_lab.flows.run import run_flow
+from daskenv_lab.report import FlowRunReport
+
+
+@pytest.fixture(scope="session")
+def security() -> Security:
+    """Give TLS credentials that were made for these tests."""
+    return Security.temporary()
+
+
+@pytest.fixture(scope="session")
+def cluster(security: Security, state_dir: Path) -> Iterator[LocalCluster]:
+    """Give a cluster of two worker processes with one thread each."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        security=security,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def api(state_dir: Path) -> Iterator[str]:
+    """Give the address of the local Prefect API, and use it."""
+    with prefect_api() as url:
+        yield url
+
+
+@pytest.fixture
+def go(cluster: LocalCluster, api: str) -> Callable[..., FlowRunReport]:
+    """Give a function that runs a flow on the cluster and reports on it."""
+
+    def go(flow: Flow[..., Any], **parameters: Any) -> FlowRunReport:
+        return run_flow(flow, parameters, on=cluster, progress=False)
+
+    return go
+
+
+@pytest.fixture
+def recorded(api: str) -> Callable[..., list[Any]]:
+    """Give a function that reads a flow run's task runs from the API, once they are final."""
+    import time
+
+    def read(flow_run_id: str, n: int) -> list[Any]:
+        deadline = time.monotonic() + 30
+        with get_client(sync_client=True) as client:
+            while True:
+                found = [
+                    t for t in client.read_task_runs() if str(t.flow_run_id) == str(flow_run_id)
+                ]
+                over = [t for t in found if t.state.is_final() or t.state_name == "NotReady"]
+                if len(over) >= n or time.monotonic() > deadline:
+                    return found
+                time.sleep(0.2)
+
+    return read
