@@ -66,6 +66,9 @@ def processes_in(folder: Path) -> list[psutil.Process]:
             told = [process.cwd(), *process.cmdline(), *process.environ().values()]
         except (psutil.Error, OSError):
             continue
-        if process.status() != psutil.STATUS_ZOMBIE and any(word in text for text in told):
+        # Python's own tracker, of this process, ends with it.
+        tracker = process.ppid() == os.getpid() and "resource_tracker" in " ".join(told)
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        if not tracker and not zombie and any(word in text for text in told):
             found.append(process)
     return found

@@ -99,7 +99,7 @@ def conceal(value: Any, *, path: tuple[str, ...] = ()) -> Any:
         }
     if isinstance(value, list | tuple | set | frozenset):
         return type(value)(conceal(v, path=path) for v in value) if _plain(value) else value
-    if isinstance(value, bytes) and path and _names_secret(path[-1]):
+    if isinstance(value, bytes) and value and path and _names_secret(path[-1]):
         raise EnvironmentValueError(
             f"the secret {path[-1]!r} is given as bytes; give it as text, or as a Secret"
         )

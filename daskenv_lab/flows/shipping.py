@@ -113,6 +113,9 @@ def unpack_call(call: bytes, upstream: list[Mapping[str, Any]]) -> tuple[Any, di
 
 def pack_failure(state: State[Any], error: BaseException) -> bytes:
     """Pickle a state that holds an exception, or a plain one in place of one that cannot travel."""
+    if not isinstance(error, Exception):
+        # Raised from a state, SystemExit would end the thread in which Prefect reads states.
+        return pack(state.model_copy(update={"data": None}))[0]
     told = "".join(traceback.format_exception(error))
     with contextlib.suppress(Exception):
         error.add_note(f"It was raised on a worker:\n{told}")

@@ -273,7 +273,8 @@ _TREES = st.recursive(
         st.lists(inner)
         | st.tuples(inner, inner)
         | st.dictionaries(st.text() | st.integers(), inner)
-        | st.dictionaries(st.sampled_from(["$map", "$secret", "password", "plain"]), inner)
+        | st.dictionaries(st.sampled_from(["$map", "$secret", "plain"]), inner)
+        | st.dictionaries(st.sampled_from(["password", "api_token"]), st.text())
     ),
     max_leaves=12,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def cluster(security: Security, state_dir: Path) -> Iterator[LocalCluster]:
         host="127.0.0.1",
     ) as cluster:
         yield cluster
+    # It would live as long as pytest, and count as left behind.
+    resource_tracker._resource_tracker._stop()
 
 
 @pytest.fixture(scope="session")

@@ -28,21 +28,25 @@ Go = Callable[..., Any]
 
 @task
 def add(x: int, y: int = 1) -> int:
+    """Add two numbers."""
     return x + y
 
 
 @task
 def total(xs: Any) -> int:
+    """Add up."""
     return sum(xs)
 
 
 @task
 def fail() -> None:
+    """Fail."""
     raise ValueError("as asked")
 
 
 @task
 def long() -> None:
+    """Run for half a minute."""
     for _ in range(600):
         time.sleep(0.05)
 

@@ -17,6 +17,7 @@ from daskenv_lab.flows import prefect3
 
 @task
 def some(x: int) -> int:
+    """Give back the argument."""
     return x
 
 

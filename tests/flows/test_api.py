@@ -1,0 +1,87 @@
+"""The Prefect API on this machine: found again, damaged records, refusals."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import dask
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from daskenv_lab.errors import PrefectApiError
+from daskenv_lab.flows.api import (
+    check_reach,
+    ensure_local_api,
+    local_api_status,
+    prefect_api,
+    stop_local_api,
+)
+
+START = "from daskenv_lab.flows.api import ensure_local_api; print(ensure_local_api())"
+
+
+def test_record_is_private_and_healthy(api: str, state_dir: Path) -> None:
+    """The record tells a healthy server, and only its owner may read it."""
+    status = local_api_status()
+    assert status is not None
+    assert status["healthy"]
+    assert status["url"] == api
+    assert stat.S_IMODE((state_dir / "prefect-api.json").stat().st_mode) == 0o600
+    assert ensure_local_api() == api
+
+
+@pytest.mark.slow
+def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
+    """Of five processes that start at once, all get one server; a damaged record is kept."""
+    (tmp_path / "prefect-api.json").write_text("{")
+    variables = {**os.environ, "DASK_DASKENV__STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", START]
+    starts = [
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    urls = {start.communicate(timeout=200)[0].strip() for start in starts}
+    with dask.config.set({"daskenv.state-dir": str(tmp_path)}):
+        status = local_api_status()
+        assert stop_local_api(30)
+        assert local_api_status() is None
+    assert status is not None
+    assert urls == {status["url"]}
+    assert (tmp_path / "prefect-api.damaged").exists()
+
+
+def test_configured_api_that_does_not_answer() -> None:
+    """An API that was configured and is down is named with the next step."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    with (
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(PrefectApiError, match="does not answer"),
+        prefect_api(),
+    ):
+        pass
+
+
+def test_local_api_may_be_forbidden(tmp_path: Path) -> None:
+    """With start-local-api false, the sentence names both ways out."""
+    with (
+        dask.config.set({"daskenv.prefect.start-local-api": False}),
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(PrefectApiError, match="PREFECT_API_URL"),
+        prefect_api(),
+    ):
+        pass
+
+
+def test_loopback_api_is_refused_for_remote_workers() -> None:
+    """Workers elsewhere cannot reach an API on loopback; those here can."""
+    check_reach("http://127.0.0.1:4200/api", ["tcp://127.77.0.1:1234", "inproc://x"])
+    check_reach("https://api.prefect.cloud/api", ["tcp://203.0.113.9:1"])
+    with pytest.raises(PrefectApiError, match=r"203\.0\.113\.9"):
+        check_reach("http://localhost:4200/api", ["tls://203.0.113.9:4000"])
