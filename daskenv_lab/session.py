@@ -129,7 +129,7 @@ class Session:
 
     def run(self, flow: Any, /, **parameters: Any) -> FlowRunReport:
         """Run a flow on this cluster and report on it; a flow that fails does not raise."""
-        from daskenv_lab.flows.run import run_flow
+        from daskenv_lab.flows.flow_run import run_flow
 
         return run_flow(flow, parameters, on=self)
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
-import shutil
 import sys
-import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from daskenv_lab.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from daskenv_lab.session import Session
-
-_REPEAT = 10.0
-"""Seconds until a pipe is told again that the same thing is still being waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,52 +64,6 @@ class Surface:
         if not self.notebook:
             click.get_current_context().call_on_close(session.close)
         return session
-
-
-class Waiting:
-    """Says what is being waited for: on one line that changes, or on a line for each sentence.
-
-    Examples
-    --------
-    >>> waiting = Waiting(sys.stdout, updating=False)
-    >>> waiting("Waiting for the scheduler, 1 s")
-    Waiting for the scheduler, 1 s
-    >>> waiting("Waiting for the scheduler, 2 s")
-    """
-
-    def __init__(self, stream: IO[str], *, updating: bool) -> None:
-        self._stream = stream
-        self._updating = updating
-        self._shown = 0
-        self._last = ("", 0.0)
-
-    def __call__(self, sentence: str) -> None:
-        """Say one sentence."""
-        sentence = " ".join(sentence.split())
-        if self._updating:
-            room = max(20, shutil.get_terminal_size().columns - 1)
-            sentence = sentence if len(sentence) <= room else f"{sentence[: room - 1]}…"
-            self._write(f"\r{sentence:<{self._shown}}")
-            self._shown = len(sentence)
-            return
-        # A sentence that only counts on is not worth another line in a log.
-        gist, now = re.sub(r"\d+", "", sentence), time.monotonic()
-        said, when = self._last
-        if gist != said or now - when >= _REPEAT:
-            self._write(f"{sentence}\n")
-            self._last = (gist, now)
-
-    def clear(self) -> None:
-        """Wipe the line that changes."""
-        if self._shown:
-            self._write(f"\r{'':<{self._shown}}\r")
-            self._shown = 0
-
-    def _write(self, text: str) -> None:
-        # Nobody who waits should fail because nobody listens.
-        with contextlib.suppress(BrokenPipeError):
-            self._stream.write(text)
-            self._stream.flush()
 
 
 def _finite(answer: Any) -> Any:

@@ -152,8 +152,8 @@ def run(
 
 
 def _run(surface: Surface, spec: str, given: dict[str, Any], name: str | None) -> FlowRunReport:
+    from daskenv_lab.flows.flow_run import run_flow
     from daskenv_lab.flows.loading import load_flow
-    from daskenv_lab.flows.run import run_flow
 
     flow = load_flow(spec, surface.namespace)
     on = name if name and ":" in name else _session(surface, name)

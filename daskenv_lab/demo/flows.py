@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import dask.dataframe
@@ -22,7 +23,7 @@ def times_two(x: int) -> int:
 
 
 @task
-def get_sum(numbers: list[int]) -> int:
+def get_sum(numbers: Iterable[int]) -> int:
     """Add numbers up."""
     return sum(numbers)
 
@@ -53,7 +54,7 @@ def write_measurements(folder: str, part: int, rows: int) -> int:
 
 
 @task
-def mean_by_station(folder: str, sizes: list[int]) -> dict[str, float]:
+def mean_by_station(folder: str, sizes: Iterable[int]) -> dict[str, float]:
     """Aggregate all files with dask.dataframe, on the whole cluster, from inside a task."""
     with worker_client():
         means = dask.dataframe.read_parquet(folder).groupby("station").mean().compute()
@@ -69,5 +70,5 @@ def mean_by_station(folder: str, sizes: list[int]) -> dict[str, float]:
 def measurements(parts: int = 12, rows: int = ROWS) -> dict[str, float]:
     """Generate Parquet files on the workers, and aggregate them there."""
     with tempfile.TemporaryDirectory(prefix="daskenv-demo-") as folder:
-        sizes = write_measurements.map(folder, range(parts), rows)  # type: ignore[arg-type]
+        sizes = write_measurements.map(folder, range(parts), rows)
         return mean_by_station.submit(folder, sizes).result()

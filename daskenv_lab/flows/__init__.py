@@ -1,6 +1,6 @@
 """Flows: run them on a running cluster, and tell what happened."""
 
 from daskenv_lab.flows.executor import DaskExecutor
-from daskenv_lab.flows.run import run
+from daskenv_lab.flows.flow_run import run
 
 __all__ = ["DaskExecutor", "run"]

@@ -11,9 +11,11 @@ from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.onworker import DaskRunner, WorkerRunner, leave_rooms
 from daskenv_lab.flows.shipping import CannotTravel
 from daskenv_lab.flows.target import Reached, reach
+from daskenv_lab.flows.unfinished import note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import distributed
     from prefect import Task
@@ -71,6 +73,7 @@ class DaskExecutor(DaskRunner):
         self._reached: Reached | None = None
         self._reaching = threading.Lock()
         self._ended: set[str] = set()
+        self._note: Path | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # On a worker, a flow that has this runner runs on the worker's own cluster.
@@ -131,6 +134,8 @@ class DaskExecutor(DaskRunner):
             future = super().submit(task, parameters, wait_for, dependencies)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
+        if self._note is None and self._flow_run is not None:
+            self._note = note(str(self._flow_run.id))
         self._tell(
             TaskEvent(
                 what="submitted",
@@ -149,6 +154,8 @@ class DaskExecutor(DaskRunner):
                 self.finish(ok=exc_type is None and self.flow_completed)
         finally:
             self._let_go()
+            if self._note is not None:
+                self._note.unlink(missing_ok=True)
             super().__exit__(exc_type, exc_value, trace)
 
     @property

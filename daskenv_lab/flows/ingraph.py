@@ -6,10 +6,7 @@ Prefect or the user's modules travels as bytes, which only a worker opens.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
-
-import cloudpickle
 
 ROOMS = "daskenv_rooms"
 """The attribute of a Dask worker under which it keeps its open rooms, by id."""
@@ -41,4 +38,6 @@ def run_in_room(room_id: str, packed: bytes, call: bytes, upstream: list[Any]) -
     return room.run(call, upstream, packed)
 
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
+# Dask pickles a graph with pickle, which would write this function by its module's name, and takes
+# cloudpickle only where that fails; for cloudpickle, what is of __main__ travels by value.
+run_in_room.__module__ = "__main__"

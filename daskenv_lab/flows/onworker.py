@@ -42,6 +42,7 @@ from daskenv_lab.flows.prefect3 import (
     written_context,
 )
 from daskenv_lab.flows.shipping import pack, pack_call, pack_failure, travels, unpack_call
+from daskenv_lab.flows.trust import trust_own_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +113,7 @@ class Room:
         with self._opening:
             if self._context is None:
                 self._context = OpenContext(self.written)
+                trust_own_cluster(worker)
                 worker.loop.add_callback(self._start_looking, worker)
             context = self._context
         for room in list(worker.__dict__[ROOMS].values())[:-ROOMS_KEPT]:

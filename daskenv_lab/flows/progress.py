@@ -1,10 +1,12 @@
-"""Showing a flow run while it goes on; nothing is written to standard output."""
+"""Showing a flow run while it goes on; a command line's standard output stays clean."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
+
+from daskenv_lab.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,7 @@ class Lines(Silent):
     """Hands sentences to a function, and one about the task runs when they are over."""
 
     def __init__(self, write: Callable[[str], Any] | None = None) -> None:
-        self._write = write or _to_stderr
+        self._write = write or Waiting(sys.stderr, updating=False)
         self._known: set[str] = set()
         self._over: set[str] = set()
         self._failed: set[str] = set()
@@ -73,7 +75,10 @@ class Bar(Lines):
     """A bar of task runs, whose total grows as the flow submits more."""
 
     def __init__(self) -> None:
-        super().__init__()
+        # A notebook paints everything on standard error red.
+        notebook = "ipykernel" in sys.modules
+        self._waiting = Waiting(sys.stdout if notebook else sys.stderr, updating=True)
+        super().__init__(self._waiting)
         self._bar: Any = None
         self._lock = threading.Lock()
 
@@ -84,6 +89,7 @@ class Bar(Lines):
             if self._bar is None:
                 from tqdm.auto import tqdm
 
+                self._waiting.clear()
                 self._bar = tqdm(total=0, unit="task", file=sys.stderr, leave=True)
             self._bar.total = len(self._known)
             self._bar.n = len(self._over)
@@ -95,6 +101,7 @@ class Bar(Lines):
     def close(self) -> None:
         """Leave the bar as it is."""
         with self._lock:
+            self._waiting.clear()
             if self._bar is not None:
                 self._bar.refresh()
                 self._bar.close()
@@ -121,8 +128,3 @@ def progress_of(chosen: Any) -> Progress:
 
 def _interactive() -> bool:
     return "ipykernel" in sys.modules or sys.stderr.isatty()
-
-
-def _to_stderr(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
-    sys.stderr.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 
 from daskenv_lab.flows.api import prefect_api
-from daskenv_lab.flows.run import run_flow
+from daskenv_lab.flows.flow_run import run_flow
 from daskenv_lab.report import FlowRunReport
 
 
@@ -34,8 +33,6 @@ def cluster(security: Security, state_dir: Path) -> Iterator[LocalCluster]:
         host="127.0.0.1",
     ) as cluster:
         yield cluster
-    # It would live as long as pytest, and count as left behind.
-    resource_tracker._resource_tracker._stop()
 
 
 @pytest.fixture(scope="session")

@@ -414,7 +414,7 @@ def test_dead_worker_crashes_the_task_run(api: str, recorded: Go, state_dir: Pat
         dead = die.submit()
         return [dead, add.submit(dead)]
 
-    from daskenv_lab.flows.run import run_flow
+    from daskenv_lab.flows.flow_run import run_flow
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from distributed import LocalCluster, Security
 from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect_dask import DaskTaskRunner
 
 from daskenv_lab.errors import FlowError, FlowParameterError
 from daskenv_lab.flows import DaskExecutor, run
-from daskenv_lab.flows.run import run_flow
+from daskenv_lab.flows.flow_run import run_flow
 
 Go = Callable[..., Any]
 
@@ -156,6 +158,13 @@ def test_killed_kernel_leaves_a_usable_cluster(
     began = time.monotonic()
     assert run(add_up, _on=cluster, _progress=False, x=[1, 2]).result == 6
     assert time.monotonic() - began < 20
+    with get_client(sync_client=True) as client:
+        (left,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)[1:]
+        ended = left.state
+        states = {t.state_name for t in client.read_task_runs() if t.flow_run_id == left.id}
+    assert ended is not None
+    assert ended.is_crashed() or ended.is_cancelled(), ended
+    assert states <= {"Crashed", "Cancelled"}
 
 
 def test_api_records_the_same_as_with_prefect_dask(

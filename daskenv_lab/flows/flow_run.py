@@ -26,6 +26,7 @@ from daskenv_lab.flows.measure import Measurement
 from daskenv_lab.flows.prefect3 import send_events_to_this_api
 from daskenv_lab.flows.progress import Progress, progress_of
 from daskenv_lab.flows.target import reach
+from daskenv_lab.flows.unfinished import end_orphans
 from daskenv_lab.report import FlowRunReport
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def run_flow(
         workers = [w.address for w in connection.info().workers]
         stack.enter_context(prefect_api(shown.say, worker_addresses=workers))
         send_events_to_this_api()
+        for orphan in end_orphans():
+            shown.say(f"The flow run {orphan} was left by a process that died; it is Crashed now")
         executor = DaskExecutor(connection)
         with Measurement(connection) as measurement:
             executor.listeners += [measurement.listen, shown.task]
