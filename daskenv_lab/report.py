@@ -99,7 +99,9 @@ class FlowRunReport:
             It did not complete; chained to what the flow raised.
         """
         if not self.ok:
-            what = "" if self.error is None else f": {type(self.error).__name__}: {self.error}"
+            told = str(self.error)
+            told = told if len(told) <= 600 else f"{told[:600]}…"
+            what = "" if self.error is None else f": {type(self.error).__name__}: {told}"
             raise FlowRunFailed(
                 f"the flow run {self.flow_run_name!r} of {self.flow!r} ended {self.state}{what}; "
                 "its task runs are in `.task_runs`"
