@@ -15,7 +15,6 @@ from daskenv_lab.errors import (
     ProviderError,
     UnknownNameError,
     WaitTimeout,
-    did_you_mean,
 )
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.providers import provider_for
@@ -73,7 +72,7 @@ def detach(name: str | None = None) -> None:
         session.detach()
         return
     with registry.lock(chosen, progress=_log.info):
-        record = _record(chosen)
+        record = registry.known(chosen)
         registry.write(record, held=False)
         if record.ref is not None:
             provider = provider_for(record.environment)
@@ -104,7 +103,7 @@ def down(name: str | None = None, *, timeout: float | None = None) -> None:
         session.down(timeout=timeout)
         return
     with registry.lock(chosen, progress=_log.info):
-        _destroy(_record(chosen), timeout)
+        _destroy(registry.known(chosen), timeout)
 
 
 def down_all(*, timeout: float | None = None) -> list[str]:
@@ -260,15 +259,6 @@ def _place(environment: Environment) -> tuple[str, str]:
 
 def _records() -> list[Record]:
     return [record for name in registry.names() if (record := registry.read(name)) is not None]
-
-
-def _record(name: str) -> Record:
-    record = registry.read(name)
-    if record is None:
-        raise UnknownNameError(
-            f"no cluster is named {name!r}; {did_you_mean(name, registry.names())}"
-        )
-    return record
 
 
 def _chosen(name: str | None) -> str:

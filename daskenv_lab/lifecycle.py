@@ -13,8 +13,6 @@ from daskenv_lab.errors import (
     ClusterGone,
     ProviderError,
     SettingsDiffer,
-    UnknownNameError,
-    did_you_mean,
 )
 from daskenv_lab.providers import provider_for
 from daskenv_lab.session import Session, apply_size, current, opened, owner, remember
@@ -117,12 +115,7 @@ def connect(name: str | None = None) -> Session:
     """
     last = current()
     chosen = last.name if name is None and last else config.cluster_name(name)
-    record = registry.read(chosen)
-    if record is None or record.ref is None:
-        raise UnknownNameError(
-            f"no cluster is named {chosen!r}; {did_you_mean(chosen, registry.names())} "
-            "(start one with `daskenv up`)"
-        )
+    record = registry.known(chosen)
     return remember(_connected(record, record.environment))
 
 
@@ -145,7 +138,9 @@ def _connected(record: Record, asked: Environment) -> Session:
         It does not run any more.
     """
     if record.ref is None:
-        raise ClusterGone(f"the cluster {record.name!r} was never started")
+        raise ClusterGone(
+            f"the cluster {record.name!r} was never started; start it with `daskenv up`"
+        )
     environment = merge(record.environment, asked)
     provider = provider_for(environment)
     with ExitStack() as cleanup:

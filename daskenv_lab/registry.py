@@ -21,7 +21,13 @@ import filelock
 from daskenv_lab import config
 from daskenv_lab.cluster import ClusterRef
 from daskenv_lab.environments import Environment, from_dict
-from daskenv_lab.errors import DaskEnvLabError, StateError, WaitTimeout
+from daskenv_lab.errors import (
+    DaskEnvLabError,
+    StateError,
+    UnknownNameError,
+    WaitTimeout,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,6 +137,23 @@ def read(name: str) -> Record | None:
             stacklevel=2,
         )
         return None
+
+
+def known(name: str) -> Record:
+    """Read a name's record.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none; the nearest name is named.
+    """
+    record = read(name)
+    if record is None:
+        raise UnknownNameError(
+            f"no cluster is named {name!r}; {did_you_mean(name, names())} "
+            "(start one with `daskenv up`)"
+        )
+    return record
 
 
 def write(record: Record, **changes: Any) -> Record:

@@ -32,7 +32,7 @@ NAME = "demo"
 """The name of the demonstration's cluster."""
 
 
-def play(progress: Callable[[str], None], *, parts: int = 12) -> None:
+def play(progress: Callable[[str], None], *, parts: int = 15) -> None:
     """Play the whole story: start, run, scale, run on data, export, reuse, destroy.
 
     Parameters

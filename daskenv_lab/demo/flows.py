@@ -67,7 +67,7 @@ def mean_by_station(folder: str, sizes: list[int]) -> dict[str, float]:
 
 
 @flow
-def measurements(parts: int = 12, rows: int = ROWS) -> dict[str, float]:
+def measurements(parts: int = 15, rows: int = ROWS) -> dict[str, float]:
     """Generate Parquet files on the workers, and aggregate them there."""
     with tempfile.TemporaryDirectory(prefix="daskenv-demo-") as folder:
         sizes = write_measurements.map(folder, range(parts), rows)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from daskenv_lab.environments.base import Environment, Hook, text
-from daskenv_lab.environments.secret import conceal
+from daskenv_lab.environments.secret import conceal, mask
 from daskenv_lab.errors import EnvironmentValueError
 
 EMBEDDED = "local"
@@ -125,7 +125,13 @@ def _address(owner: str, name: str, value: Any) -> str | None:
     text(owner, name, value, hint="it takes an address such as 'https://gateway.example.org'")
     if not value.startswith(("http://", "https://")):
         raise EnvironmentValueError(
-            f"{owner} was given {name}={value!r}, which has no scheme; write 'https://{value}'"
+            f"{owner} was given {name}={mask(value)!r}, which has no scheme; "
+            f"write 'https://{mask(value)}'"
+        )
+    if mask(value) != value:
+        raise EnvironmentValueError(
+            f"{owner} was given {name}={mask(value)!r} with a password in it; take it out and give "
+            "auth={'type': 'basic', 'username': ..., 'password': ...}"
         )
     return str(value)
 

@@ -1,8 +1,9 @@
 """Secrets inside settings: held while the process lives, never written down.
 
 A string under a key that names a secret (``password``, ``api_token``, ``aws_secret_access_key``),
-or one that holds a PEM private key, is wrapped in a `Secret` when an environment is made. What is
-written down is the name of a process variable, from which the secret is read later.
+or one that holds a PEM private key or an address with a password, is wrapped in a `Secret` when an
+environment is made. What is written down is the name of a process variable, from which the secret
+is read later.
 """
 
 from __future__ import annotations
@@ -103,12 +104,10 @@ def conceal(value: Any, *, path: tuple[str, ...] = ()) -> Any:
         raise EnvironmentValueError(
             f"the secret {path[-1]!r} is given as bytes; give it as text, or as a Secret"
         )
-    if (
-        isinstance(value, str)
-        and value
-        and (_PEM_PRIVATE_KEY.search(value) or (path and _names_secret(path[-1])))
-    ):
-        return Secret(_variable_of(path), value)
+    if isinstance(value, str) and value:
+        holds = _PEM_PRIVATE_KEY.search(value) or _URL_PASSWORD.search(value)
+        if holds or (path and _names_secret(path[-1])):
+            return Secret(_variable_of(path), value)
     return value
 
 

@@ -7,11 +7,7 @@ again by every later kernel. Its record holds its address, process and start tim
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,7 +18,17 @@ from filelock import FileLock, Timeout
 from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
 from daskenv_lab import config
-from daskenv_lab.errors import PrefectApiError, StateError
+from daskenv_lab.errors import PrefectApiError
+from daskenv_lab.providers.background import (
+    Background,
+    end_all,
+    last_lines,
+    log_file,
+    read_record,
+    recorded_process,
+    spawn,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +36,9 @@ if TYPE_CHECKING:
 
 RECORD = "prefect-api.json"
 LOCK = "prefect-api.lock"
-LOG = "prefect-api.log"
+SERVER = "prefect"
+"""The module that is run, and the name of its log."""
+
 DATABASE = "prefect.db"
 
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]", "0.0.0.0")  # noqa: S104 - compared, not bound
@@ -134,7 +142,7 @@ def ensure_local_api(progress: Callable[[str], None] | None = None) -> str:
             if waited > limit:
                 raise PrefectApiError(
                     f"another process has been starting the local Prefect API for {waited:.0f} s; "
-                    f"look at {folder / LOG}, or stop it with `daskenv down --all`"
+                    f"look at {log_file(folder, SERVER)}, or stop it with `daskenv down --all`"
                 ) from error
             (progress or _silent)(f"Waiting for another start of the Prefect API … {waited:.0f} s")
 
@@ -146,97 +154,53 @@ def local_api_status() -> dict[str, Any] | None:
 
 
 def stop_local_api(timeout: float = 30.0) -> bool:
-    """Stop the local API if it runs, and wait until it is gone.
+    """Stop the local API if it runs, and wait until it is gone; what remains is killed.
 
     Returns
     -------
     bool
         Whether there was one.
-
-    Raises
-    ------
-    PrefectApiError
-        It runs on after `timeout` seconds.
     """
     folder = config.state_dir()
-    record = _running(folder)
-    if record is None:
+    server = recorded_process(read_record(folder / RECORD))
+    process = server.process() if server else None
+    if process is None:
         return False
-    process = psutil.Process(record["pid"])
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = [process, *process.children(recursive=True)]
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        _, left = psutil.wait_procs(family, timeout=timeout * 2 / 3)
-        for member in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        _, left = psutil.wait_procs(left, timeout=timeout / 3)
-        if left:
-            raise PrefectApiError(
-                f"the local Prefect API (process {process.pid}) did not stop within {timeout:g} s; "
-                f"end that process yourself"
-            )
+        end_all([process, *process.children(recursive=True)], patience=timeout)
     (folder / RECORD).unlink(missing_ok=True)
     return True
 
 
 def _running(folder: Path) -> dict[str, Any] | None:
     """Read the record, and check that its process is still the one that was recorded."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        pid, started, url = int(record["pid"]), float(record["started"]), str(record["url"])
-        process = psutil.Process(pid)
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        if alive and abs(process.create_time() - started) < 1:
-            return {"url": url, "pid": pid, "started": started}
-    except FileNotFoundError:
+    record = read_record(folder / RECORD)
+    if recorded_process(record) is None or not isinstance(record.get("url"), str):
         return None
-    except (ValueError, KeyError, TypeError):
-        path.replace(path.with_suffix(".damaged"))
-        return None
-    except psutil.Error:
-        return None
-    return None
+    return record
 
 
 def _start(folder: Path) -> dict[str, Any]:
     port = config.whole("prefect.port") or _last_port(folder) or _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    changes = {
+    variables = {
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_UI_API_URL": url,
         "DO_NOT_TRACK": "1",
     }
-    variables = config.process_variables(**changes)
-    if not any(variables.get(name) for name in _DATABASE_VARIABLES):
+    if not any(config.process_variables().get(name) for name in _DATABASE_VARIABLES):
         database = (folder / DATABASE).as_posix()
         variables[_DATABASE_VARIABLES[0]] = f"sqlite+aiosqlite:///{database}"
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = spawn(SERVER, arguments, folder=folder, variables=variables)
+    server = Background.of(process.pid)
+    record = {"url": url, "port": port, "pid": server.pid, "started": server.started}
     try:
-        with _private(folder / LOG).open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env=variables,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **_detached(),
-            )
-        record = {"url": url, "pid": process.pid, "started": _create_time(process.pid)}
-        draft = _private(folder / f"{RECORD}.{os.getpid()}")
-        draft.write_text(json.dumps({**record, "port": port}), encoding="utf-8")
-        draft.replace(folder / RECORD)
-    except OSError as error:
-        raise StateError(
-            f"the local Prefect API cannot be recorded in {folder} ({error.strerror or error}); "
-            "make room there, or name another folder with DASK_DASKENV__STATE_DIR"
-        ) from error
+        write_record(folder / RECORD, record)
+    except BaseException:
+        process.terminate()
+        raise
     return record
 
 
@@ -247,19 +211,19 @@ def _poll(
     limit: float,
     progress: Callable[[str], None],
 ) -> None:
-    url = str(record["url"])
+    url, log = str(record["url"]), log_file(folder, SERVER)
     told = 0.0
     while not _answers(url):
         waited = time.monotonic() - started
         if _running(folder) is None:
             raise PrefectApiError(
-                f"the local Prefect API ended while it started: {_last_line(folder / LOG)} "
-                f"(its log is {folder / LOG}); try again, or set PREFECT_API_URL"
+                f"the local Prefect API ended while it started: {_last_word(log)} "
+                f"(its log is {log}); try again, or set PREFECT_API_URL"
             )
         if waited > limit:
             raise PrefectApiError(
                 f"the local Prefect API does not answer at {url} after {waited:.0f} s; look at "
-                f"{folder / LOG}, allow more with daskenv.timeouts.prefect-api, or stop it with "
+                f"{log}, allow more with daskenv.timeouts.prefect-api, or stop it with "
                 "`daskenv down --all`"
             )
         if waited - told >= 1 or not told:
@@ -308,7 +272,7 @@ def _own_addresses() -> set[str]:
 def _last_port(folder: Path) -> int | None:
     """Give the port of the server before, if it is free: long-lived workers know it."""
     try:
-        port = int(json.loads((folder / RECORD).read_text(encoding="utf-8"))["port"])
+        port = int(read_record(folder / RECORD)["port"])
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(("127.0.0.1", port))
@@ -323,31 +287,9 @@ def _free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-def _private(path: Path) -> Path:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    return path
-
-
-def _detached() -> dict[str, Any]:
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
-        return {"creationflags": flags}
-    return {"start_new_session": True}
-
-
-def _create_time(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return time.time()
-
-
-def _last_line(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "no word")
-    return "no word"
+def _last_word(path: Path) -> str:
+    lines = [line.strip() for line in last_lines(path).splitlines() if line.strip()]
+    return lines[-1] if lines else "it left no word"
 
 
 def _silent(_: str) -> None:

@@ -7,12 +7,9 @@ leaves the file, and at the API a flow run that would stay Running for ever.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
@@ -20,6 +17,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from daskenv_lab import config
+from daskenv_lab.errors import StateError
+from daskenv_lab.providers.background import (
+    Background,
+    read_record,
+    recorded_process,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,15 +39,10 @@ MESSAGE = "the process that ran this flow ended without a word; it was killed, o
 def note(flow_run_id: str) -> Path:
     """Note that this process runs a flow run; delete the file when it has ended."""
     path = _folder() / f"{flow_run_id}.json"
-    process = psutil.Process()
-    written = {
-        "pid": process.pid,
-        "started": process.create_time(),
-        "api": PREFECT_API_URL.value(),
-    }
+    own = Background.current()
     # A full disk must not keep a flow from running.
-    with contextlib.suppress(OSError):
-        path.write_text(json.dumps(written), encoding="utf-8")
+    with contextlib.suppress(StateError):
+        write_record(path, {"pid": own.pid, "started": own.started, "api": PREFECT_API_URL.value()})
     return path
 
 
@@ -57,8 +56,8 @@ def end_orphans() -> list[str]:
     """
     ended = []
     for path in _folder().glob("*.json"):
-        written = _read(path)
-        if written is None or _alive(written):
+        written = read_record(path)
+        if recorded_process(written) is not None:
             continue
         if written.get("api") == PREFECT_API_URL.value():
             with get_client(sync_client=True) as client:
@@ -91,24 +90,3 @@ def _folder() -> Path:
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
     return folder
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        return {"pid": int(written["pid"]), "started": float(written["started"]), **written}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        path.unlink(missing_ok=True)
-        return None
-
-
-def _alive(written: dict[str, Any]) -> bool:
-    if written["pid"] == os.getpid():
-        return True
-    try:
-        process = psutil.Process(written["pid"])
-        return abs(process.create_time() - written["started"]) < 1 and process.status() != "zombie"
-    except psutil.Error:
-        return False

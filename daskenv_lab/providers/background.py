@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,12 +21,15 @@ from daskenv_lab import config
 from daskenv_lab.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # The time at which a process started is told with the boot time, which moves a little when the
 # clock is set.
 _SAME_START = 5.0
+
+ROOM = 2 * 1024 * 1024
+"""Bytes that must be free where a background server keeps its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,15 @@ class Background:
     @classmethod
     def current(cls) -> Self:
         """Describe this process."""
-        return cls(pid=os.getpid(), started=psutil.Process().create_time())
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Describe a process that was just started."""
+        try:
+            return cls(pid=pid, started=psutil.Process(pid).create_time())
+        except psutil.Error:
+            return cls(pid=pid, started=time.time())
 
     def process(self) -> psutil.Process | None:
         """Find it, or None if it ended or its number belongs to another now."""
@@ -105,9 +118,14 @@ def processes_under(folder: Path) -> list[psutil.Process]:
 
 
 def spawn(
-    module: str, arguments: Sequence[str], *, folder: Path, order: bytes = b""
+    module: str,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    order: bytes = b"",
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start one of our modules detached from this process and its terminal.
+    """Start a module detached from this process and its terminal.
 
     Parameters
     ----------
@@ -119,12 +137,19 @@ def spawn(
         Its working directory; its output goes to ``<module's last name>.log`` there.
     order : bytes
         What it reads from its standard input, which nobody else can read.
+    variables : mapping of str to str, optional
+        Process variables that it has besides those of this process.
 
     Raises
     ------
     StateError
-        The log cannot be written.
+        The log cannot be written, or there is hardly any room left.
     """
+    if (free := shutil.disk_usage(folder).free) < ROOM:
+        raise StateError(
+            f"{folder} has only {free // 1024} kB left, too little for a server's files; make "
+            "room, or name another folder with DASK_DASKENV__STATE_DIR"
+        )
     detached: dict[str, Any] = (
         {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         if sys.platform == "win32"
@@ -135,7 +160,7 @@ def spawn(
             child = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 cwd=folder,
-                env=config.process_variables(),
+                env=config.process_variables(**(variables or {})),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daskenv_lab import config, registry
-from daskenv_lab.errors import UnknownNameError, did_you_mean
+from daskenv_lab.errors import ClusterGone
 from daskenv_lab.providers import provider_for
 
 if TYPE_CHECKING:
     from daskenv_lab.providers.connection import Connection
 
 
-def connect_by_name(name: str, *, timeout: float | None = None) -> Connection:
+def connect_by_name(name: str) -> Connection:
     """Connect to the cluster that a name stands for.
 
     Raises
@@ -22,11 +22,8 @@ def connect_by_name(name: str, *, timeout: float | None = None) -> Connection:
     ClusterGone
         It does not run any more.
     """
-    record = registry.read(name)
-    if record is None or record.ref is None:
-        raise UnknownNameError(
-            f"no cluster is named {name!r}; {did_you_mean(name, registry.names())} "
-            "(start one with `daskenv up`)"
-        )
-    limit = config.seconds("timeouts.connect") if timeout is None else timeout
+    record = registry.known(name)
+    if record.ref is None:
+        raise ClusterGone(f"the cluster {name!r} was never started; start it with `daskenv up`")
+    limit = config.seconds("timeouts.connect")
     return provider_for(record.environment).connect(record.ref, timeout=limit)

@@ -23,7 +23,10 @@ OnSubmitted = Callable[["ClusterRef"], None]
 
 
 class Provider(Protocol):
-    """One way of running clusters. Every wait has a time limit and ends in one sentence."""
+    """One way of running clusters. Every wait has a time limit and ends in one sentence.
+
+    What only concerns a connection is done here, for all.
+    """
 
     name: ClassVar[str]
     """The word in `ClusterRef.provider`."""
@@ -75,15 +78,15 @@ class Provider(Protocol):
 
     def info(self, connection: Connection) -> ClusterInfo:
         """Tell how the cluster is, in one round trip to its scheduler."""
-        ...
+        return connection.info()
 
     def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
         """Give the last lines of the scheduler's and of each worker's log, by address."""
-        ...
+        return connection.logs(lines)
 
     def close(self, connection: Connection) -> None:
         """Let go of a connection; the cluster lives on. May be called twice."""
-        ...
+        connection.close()
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Destroy the cluster and wait until it is gone; no error if it is gone already."""

@@ -14,6 +14,7 @@ from daskenv_lab import config
 from daskenv_lab.environments import DaskGatewayEnvironment, Environment
 from daskenv_lab.environments.secret import mask
 from daskenv_lab.errors import AuthenticationFailed, ConfigError
+from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.gateway_client import GatewayClient
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _AUTHS = {"basic": BasicAuth, "jupyterhub": JupyterHubAuth, "kerberos": KerberosAuth}
 
 
-class GatewayProvider:
+class GatewayProvider(Provider):
     """Clusters of a Dask Gateway that somebody runs.
 
     Examples
@@ -76,18 +77,6 @@ class GatewayProvider:
     def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
         """Let the number of workers follow the load."""
         self._gateway.adapt(connection.ref, minimum, maximum)
-
-    def info(self, connection: Connection) -> ClusterInfo:
-        """Tell how the cluster is."""
-        return connection.info()
-
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of the logs."""
-        return connection.logs(lines)
-
-    def close(self, connection: Connection) -> None:
-        """Let go of a connection."""
-        connection.close()
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster and wait until it is gone."""

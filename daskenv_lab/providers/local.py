@@ -38,6 +38,7 @@ from daskenv_lab.providers.background import (
     spawn,
 )
 from daskenv_lab.providers.bounded import Deadline
+from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ LOCK = "start.lock"
 _PACKAGES = ("dask", "distributed", "dask-gateway", "dask-gateway-server")
 
 
-class LocalProvider:
+class LocalProvider(Provider):
     """Clusters of processes on this machine, with TLS, that outlive the kernel.
 
     Examples
@@ -121,18 +122,6 @@ class LocalProvider:
     def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
         """Let the number of workers follow the load."""
         _client_of(connection.ref).adapt(connection.ref, minimum, maximum)
-
-    def info(self, connection: Connection) -> ClusterInfo:
-        """Tell how the cluster is."""
-        return connection.info()
-
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of the logs."""
-        return connection.logs(lines)
-
-    def close(self, connection: Connection) -> None:
-        """Let go of a connection."""
-        connection.close()
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster, also one whose server was killed."""

@@ -44,9 +44,9 @@ from daskenv_lab.providers.background import (
 )
 from daskenv_lab.providers.bounded import Deadline, in_background
 from daskenv_lab.providers.connection import Connection
+from daskenv_lab.providers.contract import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from subprocess import Popen
 
     from daskenv_lab.providers.contract import OnSubmitted, Progress
@@ -68,7 +68,7 @@ _STALE = 3600.0
 _LOOK_TIME = 5.0
 
 
-class ProcessProvider:
+class ProcessProvider(Provider):
     """Clusters of a class by its dotted path; each lives in a process of its own, on this machine.
 
     Examples
@@ -130,18 +130,6 @@ class ProcessProvider:
         """Let the number of workers follow the load; the label remembers the bounds."""
         self._order_of(connection, {"op": "adapt", "minimum": minimum, "maximum": maximum})
         connection.set_label(requested=None, adaptive=[minimum, maximum])
-
-    def info(self, connection: Connection) -> ClusterInfo:
-        """Tell how the cluster is."""
-        return connection.info()
-
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of the logs."""
-        return connection.logs(lines)
-
-    def close(self, connection: Connection) -> None:
-        """Let go of a connection."""
-        connection.close()
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Have the holder close the cluster, and wait until it has ended."""

@@ -10,16 +10,15 @@ from daskenv_lab.environments import Environment, RemoteDaskEnvironment
 from daskenv_lab.environments.secret import mask
 from daskenv_lab.errors import NotSupported
 from daskenv_lab.providers.connection import Connection
+from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.credentials import security_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from daskenv_lab.cluster import ClusterInfo
     from daskenv_lab.providers.contract import OnSubmitted, Progress
 
 
-class RemoteProvider:
+class RemoteProvider(Provider):
     """A cluster that somebody else made; it is used, and neither sized nor stopped.
 
     Examples
@@ -77,18 +76,6 @@ class RemoteProvider:
             Always.
         """
         raise _not_ours(connection, f"made to adapt between {minimum} and {maximum} workers")
-
-    def info(self, connection: Connection) -> ClusterInfo:
-        """Tell how the cluster is."""
-        return connection.info()
-
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of the logs."""
-        return connection.logs(lines)
-
-    def close(self, connection: Connection) -> None:
-        """Let go of a connection."""
-        connection.close()
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Let go of the cluster, which is somebody else's and lives on."""

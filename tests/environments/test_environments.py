@@ -222,23 +222,31 @@ def test_secrets_show_nowhere() -> None:
     """A password, a token and a private key are in no repr, written form, label or error."""
     key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----"
     environment = DaskGatewayEnvironment(
-        "https://ada:hunter2@gateway.example.org",
+        "https://gateway.example.org",
         {"type": "basic", "username": "ada", "password": "hunter2"},
         security={"tls_client_key": key},
-        environment={"API_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2"},
+        environment={
+            "API_TOKEN": "hunter2",
+            "AWS_SECRET_ACCESS_KEY": "hunter2",
+            "DATABASE": "postgresql://ada:hunter2@db.example.org/flows",
+        },
         nested=[{"db_password": "hunter2"}],
     )
     assert "hunter2" not in repr(environment)
-    written = environment.replace(gateway_address="https://gateway.example.org").to_dict()
-    assert "hunter2" not in json.dumps(written)
+    assert "hunter2" not in json.dumps(environment.to_dict())
     assert {s.env_var for s in environment.secrets} >= {
         "DASKENV_GATEWAY_PASSWORD",
         "DASKENV_ENVIRONMENT_API_TOKEN",
         "DASKENV_NESTED_DB_PASSWORD",
     }
-    with pytest.raises(EnvironmentValueError) as caught:
-        DaskGatewayEnvironment(labels={"password": "hunter2"})
-    assert "hunter2" not in str(caught.value)
+    for bad in (
+        {"labels": {"password": "hunter2"}},
+        {"gateway_address": "https://ada:hunter2@gateway.example.org"},
+        {"gateway_address": "ftp://ada:hunter2@gateway.example.org"},
+    ):
+        with pytest.raises(EnvironmentValueError) as caught:
+            DaskGatewayEnvironment(**bad)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_are_read_when_needed() -> None:
