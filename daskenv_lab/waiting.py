@@ -24,6 +24,7 @@ class Waiting:
 
     Examples
     --------
+    >>> import sys
     >>> waiting = Waiting(sys.stdout, updating=False)
     >>> waiting("Waiting for the scheduler, 1 s")
     Waiting for the scheduler, 1 s

@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.onworker import DaskRunner, WorkerRunner, leave_rooms
@@ -37,9 +38,12 @@ class DaskExecutor(DaskRunner):
 
     Parameters
     ----------
-    target : Session, Connection, str or cluster
+    target : Session, Connection, str or cluster, optional
         A session; the name of a cluster of ours; a scheduler's address (it has a colon); or
-        a cluster object such as `LocalCluster` or `GatewayCluster`.
+        a cluster object such as `LocalCluster` or `GatewayCluster`. By default the cluster
+        named by ``daskenv.name``.
+    address, cluster : optional
+        The same, by the names that `prefect_dask.DaskTaskRunner` has for them.
     security : distributed.Security, optional
         TLS credentials for an address. They never leave this process.
     client_kwargs : mapping, optional
@@ -54,19 +58,27 @@ class DaskExecutor(DaskRunner):
 
     def __init__(
         self,
-        target: Any,
+        target: Any = None,
         *,
+        address: str | None = None,
+        cluster: Any = None,
         security: Any = None,
         client_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        given = [one for one in (target, address, cluster) if one is not None]
+        if len(given) > 1:
+            raise FlowError(
+                f"the executor was given {len(given)} clusters; give one: a session, a name, an "
+                "address or a cluster object"
+            )
         refused = {"address", "asynchronous", "set_as_default"} & set(client_kwargs or {})
         if refused:
             raise FlowError(
                 f"client_kwargs cannot set {', '.join(sorted(refused))}: the executor connects to "
                 "the cluster that it was given; leave it out"
             )
-        self.target = target
+        self.target = given[0] if given else config.cluster_name(None)
         self.security = security
         self.listeners: list[Listener] = []
         self._given_kwargs = dict(client_kwargs or {})
@@ -74,6 +86,15 @@ class DaskExecutor(DaskRunner):
         self._reaching = threading.Lock()
         self._ended: set[str] = set()
         self._note: Path | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DaskExecutor):
+            return NotImplemented
+        ours = (self.target, self.security, self._given_kwargs)
+        return ours == (other.target, other.security, other._given_kwargs)
+
+    def __repr__(self) -> str:
+        return f"DaskExecutor({self.target!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # On a worker, a flow that has this runner runs on the worker's own cluster.

@@ -261,7 +261,7 @@ class DaskRunner(TaskRunner[DaskFuture]):
             "task_run": task_run,
             "task": task.name,
             "tags": current_tags(),
-            "assets": written_assets(task, task_run.id, dependencies or {}),
+            "assets": written_assets(task, task_run.id, task_run.task_inputs),
         }
         dask_future = client.submit(
             run_in_room,

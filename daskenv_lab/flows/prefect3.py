@@ -135,7 +135,7 @@ def written_context(flow: Flow[Any, Any]) -> dict[str, Any]:
 
 
 def written_assets(
-    task: Task[Any, Any], task_run_id: UUID, inputs: Mapping[str, set[Any]]
+    task: Task[Any, Any], task_run_id: UUID, inputs: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
     """Write down the assets that a task makes or needs; empty for the many that have none."""
     flow_run = FlowRunContext.get()
@@ -143,7 +143,10 @@ def written_assets(
     if not named and not (flow_run and flow_run.task_run_assets):
         return {}
     return AssetContext.from_task_and_inputs(
-        task=task, task_run_id=task_run_id, task_inputs=dict(inputs), copy_to_child_ctx=True
+        task=task,
+        task_run_id=task_run_id,
+        task_inputs=cast("Any", dict(inputs)),
+        copy_to_child_ctx=True,
     ).serialize()
 
 

@@ -266,7 +266,7 @@ def test_a_private_key_as_bytes_is_refused() -> None:
     """A private key never ends up in an export."""
     key = b"-----BEGIN EC PRIVATE KEY-----\nabc"
     with pytest.raises(ExportError, match="private key"):
-        _exported(DaskGatewayEnvironment("local", credential=key))
+        _exported(DaskGatewayEnvironment("local", blob=key))
 
 
 def test_a_name_that_python_reads_as_another_is_refused() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import stat
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,21 +94,23 @@ def test_an_interrupted_write_leaves_no_half_record(folder: Path) -> None:
     assert {p.name for p in (folder / "clusters").iterdir()} == {"dev.json"}
 
 
-def _hold(state: str, taken: multiprocessing.Event) -> None:  # type: ignore[valid-type]
-    dask.config.set({"daskenv.state-dir": state})
-    with registry.lock("dev", progress=print):
-        taken.set()  # type: ignore[attr-defined]
-        time.sleep(60)
+HOLD = """
+import sys, time, dask.config
+from daskenv_lab import registry
+dask.config.set({"daskenv.state-dir": sys.argv[1]})
+with registry.lock("dev", progress=print):
+    print("taken", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_lock_ends_with_its_process(folder: Path) -> None:
     """Another process's hold is waited for, runs into the limit, and ends when it is killed."""
-    context = multiprocessing.get_context("spawn")
-    taken = context.Event()
-    holder = context.Process(target=_hold, args=(str(config.state_dir()), taken))
-    holder.start()
+    command = [sys.executable, "-c", HOLD, str(config.state_dir())]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert taken.wait(30)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "taken\n"
         told: list[str] = []
         with (
             dask.config.set({"daskenv.timeouts.lock": "200 ms"}),
@@ -119,6 +121,6 @@ def test_a_lock_ends_with_its_process(folder: Path) -> None:
         assert told == ["Waiting for another process that works on 'dev'"]
     finally:
         holder.kill()
-        holder.join(10)
+        holder.communicate(timeout=10)
     with registry.try_lock("dev", timeout=5) as held:
         assert held
