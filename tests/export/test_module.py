@@ -251,14 +251,19 @@ def test_the_source_cannot_end_the_docstring(source: str, tmp_path: Path) -> Non
     [
         "https://ada:hunter2@gateway.example.org",
         ["postgresql://ada:hunter2@db/x"],
-        {"redis://:hunter2@cache": 1},
         {3: ("ftp://ada:hunter2@files",)},
     ],
 )
-def test_a_password_in_an_address_is_refused(value: Any) -> None:
-    """An address with a password is refused, and the message does not hold the password."""
+def test_a_password_in_an_address_is_looked_up(value: Any) -> None:
+    """An address with a password is a secret, and the module does not hold it."""
+    module = _exported(DaskGatewayEnvironment("local", where=value))
+    assert "hunter2" not in module
+
+
+def test_a_password_in_a_key_is_refused() -> None:
+    """A key cannot be looked up, so an address with a password there is refused, unseen."""
     with pytest.raises(ExportError, match="password in it") as raised:
-        _exported(DaskGatewayEnvironment("local", where=value))
+        _exported(DaskGatewayEnvironment("local", where={"redis://:hunter2@cache": 1}))
     assert "hunter2" not in str(raised.value)
 
 
