@@ -5,6 +5,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import sys
 import threading
@@ -294,8 +295,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
         state = self._flow_run.state if self._flow_run else None
         return state is None or state.is_completed()
 
+    @abc.abstractmethod
     def _reach(self) -> distributed.Client:
-        raise NotImplementedError
+        """Give the client of the cluster that the calls go to."""
 
     def _run_id(self) -> str:
         return self.run_id

@@ -1,27 +1,21 @@
-"""What flows may do on a cluster, and what happens when something dies."""
+"""What flows may do on a cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-from distributed import Client, LocalCluster, Security
+from distributed import LocalCluster
 from prefect import allow_failure, flow, get_run_logger, tags, task, unmapped
 from prefect.cache_policies import INPUTS
 from prefect.states import State
 
-from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows import DaskExecutor
-from daskenv_lab.flows.shipping import pack
 
 Go = Callable[..., Any]
 
@@ -246,113 +240,6 @@ def test_nested_flow(go: Go, cluster: LocalCluster) -> None:
     assert go(f).result != os.getpid()
 
 
-def test_notebook_flow_that_mentions_a_cluster(cluster: LocalCluster, api: str) -> None:
-    """A flow whose function names a cluster, a client and a lock runs all the same."""
-    lock = threading.Lock()
-    with Client(cluster, set_as_default=False) as client:
-
-        @flow(on_failure=[lambda *_: lock], task_runner=DaskExecutor(client.cluster))
-        def f() -> int:
-            with lock:
-                assert client.status == "running"
-                return add.submit(1).result()
-
-        assert f() == 2
-
-
-def test_no_credential_travels(cluster: LocalCluster, security: Security) -> None:
-    """Neither the private key nor the certificate is in what is pickled of an executor."""
-    executor = DaskExecutor(cluster.scheduler_address, security=security)
-    packed, _ = pack(executor)
-    assert security.tls_client_key.encode() not in packed
-    assert b"PRIVATE KEY" not in packed
-
-
-def test_unpicklable_argument_is_named(go: Go) -> None:
-    """An argument that cannot travel is named, with its task."""
-
-    @flow
-    def f() -> None:
-        add.submit(threading.Lock())
-
-    report = go(f)
-    assert isinstance(report.error, NotPicklable)
-    assert "argument 'x'" in str(report.error)
-    assert "'add'" in str(report.error)
-
-
-def test_unpicklable_variable_is_named(go: Go) -> None:
-    """A variable that a task uses and that cannot travel is named."""
-    held = threading.Lock()
-
-    @task
-    def use() -> None:
-        held.acquire()
-
-    @flow
-    def f() -> None:
-        use.submit()
-
-    report = go(f)
-    assert isinstance(report.error, NotPicklable)
-    assert "'held'" in str(report.error)
-
-
-def test_unpicklable_result_crashes(go: Go, recorded: Go) -> None:
-    """A result that cannot leave its worker ends the task run Crashed, in the API too."""
-
-    @task
-    def lock() -> Any:
-        return threading.Lock()
-
-    @flow
-    def f() -> Any:
-        return lock.submit()
-
-    report = go(f)
-    assert report.states == {"Crashed": 1}
-    assert "cannot be pickled" in str(report.error)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        (found,) = recorded(report.flow_run_id, 1)
-        if found.state_name == "Crashed":
-            break
-        time.sleep(0.2)
-    assert found.state_name == "Crashed"
-
-
-def test_exception_that_does_not_unpickle(go: Go) -> None:
-    """An exception with its own constructor arrives as one that tells the same."""
-
-    class Odd(Exception):
-        def __init__(self, a: int, b: int) -> None:
-            super().__init__(f"{a} and {b}")
-
-    @task
-    def raise_it() -> None:
-        raise Odd(1, 2)
-
-    @flow
-    def f() -> None:
-        raise_it.submit().result()
-
-    assert "1 and 2" in str(go(f).error)
-
-
-def test_exit_in_a_task(go: Go) -> None:
-    """`sys.exit` in a task crashes the task run and leaves the worker alone."""
-
-    @task
-    def leave() -> None:
-        sys.exit(3)
-
-    @flow
-    def f() -> Any:
-        return leave.submit()
-
-    assert go(f).states == {"Crashed": 1}
-
-
 def test_tags_logs_and_inputs_are_recorded(go: Go, recorded: Go) -> None:
     """The API knows a task run's tags and upstream task runs."""
 
@@ -374,87 +261,3 @@ def test_tags_logs_and_inputs_are_recorded(go: Go, recorded: Go) -> None:
     assert [i.id for i in found["tagged"].task_inputs["x"]] == [found["add"].id]
     assert {t.state for t in report.task_runs} == {"Completed"}
     assert {t.name for t in report.task_runs} == {t.name for t in found.values()}
-
-
-def test_failed_flow_cancels_its_tasks(go: Go, recorded: Go) -> None:
-    """After a flow has failed its tasks end within seconds, and the API knows."""
-
-    @flow
-    def f() -> None:
-        for _ in range(4):
-            long.submit()
-        time.sleep(1)
-        raise ValueError("enough")
-
-    report = go(f)
-    assert isinstance(report.error, ValueError)
-    began = time.monotonic()
-    states = [t.state_name for t in recorded(report.flow_run_id, 4)]
-    assert sorted(states) == ["Cancelled", "Cancelled", "Crashed", "Crashed"]
-    assert time.monotonic() - began < 15
-
-    @flow
-    def next_one() -> int:
-        return add.submit(1).result(timeout=20)
-
-    assert go(next_one).result == 2
-
-
-@pytest.mark.slow
-def test_dead_worker_crashes_the_task_run(api: str, recorded: Go, state_dir: Path) -> None:
-    """A task that kills its worker ends Crashed, the next NotReady, and the API knows both."""
-    import dask
-
-    @task
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    @flow
-    def f() -> Any:
-        dead = die.submit()
-        return [dead, add.submit(dead)]
-
-    from daskenv_lab.flows.flow_run import run_flow
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as own,
-    ):
-        report = run_flow(f, {}, on=own, progress=False)
-    assert "worker died" in str(report.error)
-    found = {t.name.rpartition("-")[0]: t.state_name for t in recorded(report.flow_run_id, 2)}
-    assert found == {"die": "Crashed", "add": "NotReady"}
-
-
-def test_closed_cluster_and_senseless_targets_are_one_sentence(state_dir: Path) -> None:
-    """A target that is no cluster, or one that is gone, is said so."""
-    with pytest.raises(FlowError, match="is no running cluster"):
-        _ = DaskExecutor(3).client
-    with pytest.raises(FlowError, match="address"):
-        DaskExecutor("tcp://127.0.0.1:1", client_kwargs={"address": "tcp://127.0.0.1:2"})
-    import dask
-
-    with dask.config.set({"daskenv.timeouts.connect": "1s"}), pytest.raises(ClusterGone):
-        _ = DaskExecutor("tcp://127.0.0.1:1").client
-
-
-def test_the_cluster_given_wins_over_a_default_client(
-    cluster: LocalCluster, security: Security, api: str
-) -> None:
-    """A default client of another cluster is not used."""
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as other,
-        Client(other, set_as_default=True),
-    ):
-
-        @task
-        def where() -> str:
-            from distributed import get_worker
-
-            return str(get_worker().scheduler.address)
-
-        @flow(task_runner=DaskExecutor(cluster.scheduler_address, security=security))
-        def f() -> str:
-            return where.submit().result()
-
-        assert f() == cluster.scheduler_address
