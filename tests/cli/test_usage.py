@@ -98,7 +98,7 @@ def test_profiles_hide_secrets(state_dir: Path) -> None:
         result = _daskenv("profiles")
     assert result.exit_code == 0
     assert "team" in result.stdout
-    assert "gateway.example.org" in result.stdout
+    assert "Secret('DASKENV_GATEWAY_ADDRESS')" in result.stdout
     assert "hunter" not in result.stdout
 
 
