@@ -203,7 +203,7 @@ class DaskExecutor(DaskRunner):
         if future.wrapped_future.status == "finished" or task_run_id in self._ended:
             return
         self._ended.add(task_run_id)
-        state = "Cancelled" if future.wrapped_future.status == "cancelled" else "Crashed"
+        state = "Cancelled" if future.cancelled and not future.started else "Crashed"
         self._tell(
             TaskEvent(
                 what="ended", id=task_run_id, name=future.task_run.name, task=task, state=state

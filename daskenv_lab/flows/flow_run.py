@@ -22,8 +22,9 @@ from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, FlowParameterError, ProviderError
 from daskenv_lab.flows.api import prefect_api
 from daskenv_lab.flows.executor import DaskExecutor
+from daskenv_lab.flows.loading import ship_local_modules
 from daskenv_lab.flows.measure import Measurement
-from daskenv_lab.flows.prefect3 import send_events_to_this_api
+from daskenv_lab.flows.prefect3 import events_to_this_api
 from daskenv_lab.flows.progress import Progress, progress_of
 from daskenv_lab.flows.target import reach
 from daskenv_lab.flows.unfinished import end_orphans
@@ -97,6 +98,7 @@ def run_flow(
     if not isinstance(flow, Flow):
         raise FlowError(f"{flow!r} is no flow; decorate the function with `@prefect.flow`")
     given = check_parameters(flow, parameters)
+    ship_local_modules(flow)
     with contextlib.ExitStack() as stack:
         shown = progress_of(progress)
         stack.callback(shown.close)
@@ -106,7 +108,7 @@ def run_flow(
         _await_workers(connection, shown)
         workers = [w.address for w in connection.info().workers]
         stack.enter_context(prefect_api(shown.say, worker_addresses=workers))
-        send_events_to_this_api()
+        stack.enter_context(events_to_this_api())
         for orphan in end_orphans():
             shown.say(f"The flow run {orphan} was left by a process that died; it is Crashed now")
         executor = DaskExecutor(connection)

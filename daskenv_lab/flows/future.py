@@ -92,8 +92,12 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         """Call `fn` with this future when the task run ended."""
         if self._final_state is not None:
             fn(self)
-        else:
-            self._dask_future.add_done_callback(lambda _: fn(self))
+            return
+        if not self.done:
+            # Who asks this inside a task is about to wait, as Prefect's as_completed() does, and
+            # in a way that we cannot see the end of.
+            leave_the_slot()
+        self._dask_future.add_done_callback(lambda _: fn(self))
 
     def wait_until_done(self) -> None:
         """Wait until Dask is done with the task, and fetch nothing."""
@@ -189,6 +193,12 @@ def _sentence(error: BaseException | None) -> str:
             f"(last at {error.last_worker.address}); look at its memory and log"
         )
     return f"Dask could not finish the task: {type(error).__name__}: {error}"
+
+
+def leave_the_slot() -> None:
+    """Give this worker thread's slot to other tasks, for good; does nothing elsewhere."""
+    if getattr(distributed.threadpoolexecutor.thread_state, "proceed", False):
+        distributed.secede()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -19,7 +20,6 @@ from daskenv_lab.errors import FlowNotFound, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import ModuleType
 
 
 def load_flow(spec: Any, namespace: Mapping[str, Any] | None = None) -> Flow[..., Any]:
@@ -172,6 +172,31 @@ def _on_path(folder: Path) -> Iterator[None]:
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
+
+
+def ship_local_modules(flow: Flow[..., Any]) -> None:
+    """Let the modules that a flow uses, and that are not installed, travel to workers by value.
+
+    A file next to the notebook is such a module; as it is now, edited and reloaded, it travels
+    with each task.
+    """
+    found: set[str] = set()
+    waiting = [getattr(flow.fn, "__globals__", {})]
+    while waiting:
+        for value in list(waiting.pop().values()):
+            name = value.__name__ if isinstance(value, ModuleType) else _module_of(value)
+            module = sys.modules.get(name or "")
+            if module is None or name in found or name == "__main__" or not _is_local(module):
+                continue
+            found.add(str(name))
+            cloudpickle.register_pickle_by_value(module)
+            waiting.append(vars(module))
+
+
+def _module_of(value: Any) -> str | None:
+    inner = getattr(value, "fn", value)
+    name = getattr(inner, "__module__", None)
+    return name if isinstance(name, str) else None
 
 
 def _is_local(module: ModuleType) -> bool:

@@ -284,10 +284,16 @@ class DaskRunner(TaskRunner[DaskFuture]):
             for future in self._futures.values():
                 future.wait_until_done()
                 future.settle_fault()
-        elif pending:
+            return
+        for future in pending:
+            future.cancelled = True
+        if pending:
             self._reach().cancel([f.wrapped_future for f in pending], force=True)
-            for future in pending:
+        for future in self._futures.values():
+            if future.cancelled:
                 future.cancel()
+            else:
+                future.settle_fault()
 
     @property
     def flow_completed(self) -> bool:

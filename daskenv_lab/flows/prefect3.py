@@ -94,6 +94,20 @@ def send_events_to_this_api() -> None:
         EventsWorker.set_client_override(wanted[0], api_url=url)
 
 
+@contextlib.contextmanager
+def events_to_this_api() -> Iterator[None]:
+    """Let this process's events go to the API of the current settings, while it lasts."""
+    before = EventsWorker._client_override
+    send_events_to_this_api()
+    try:
+        yield
+    finally:
+        if before is None:
+            EventsWorker.set_client_override(None)
+        else:
+            EventsWorker.set_client_override(before[0], **dict(before[1]))
+
+
 def events_pending() -> int:
     """Count the events of this process that no API has been sent yet."""
     known: dict[int, Any] = cast("Any", EventsWorker)._instances

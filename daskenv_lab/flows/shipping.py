@@ -122,11 +122,36 @@ def pack_failure(state: State[Any], error: BaseException) -> bytes:
     try:
         packed = pack(state)[0]
         cloudpickle.loads(packed)
-    except Exception:  # noqa: BLE001 - an exception with its own __init__ often fails here
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.add_note(f"It was raised on a worker:\n{told}")
-        return pack(state.model_copy(update={"data": plain}))[0]
+    except Exception:
+        for carried in (
+            _Carried(error),
+            _Carried(RuntimeError(f"{type(error).__name__}: {error}")),
+        ):
+            with contextlib.suppress(Exception):
+                packed = pack(state.model_copy(update={"data": carried}))[0]
+                cloudpickle.loads(packed)
+                return packed
+        raise
     return packed
+
+
+class _Carried:
+    """Stands for an exception in a pickle, and comes out as it, without calling its `__init__`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._parts = (type(error), error.args, dict(vars(error)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, self._parts
+
+
+def _made_again(
+    cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 def travels(thing: Any, client: distributed.Client | None = None) -> bool:
@@ -151,23 +176,37 @@ def _culprit(
                 f"which cannot travel to a worker ({error}); pass plain values or a path, and "
                 "open connections, locks and clients inside the task"
             )
-    function = inspect.unwrap(task.fn)
-    try:
-        seen = inspect.getclosurevars(function)
-        variables = {**seen.globals, **seen.nonlocals}
-    except TypeError:
-        variables = {}
-    for name, value in variables.items():
-        if value is not task and not travels(value, client):
-            return (
-                f"the task {task.name!r} uses the variable {name!r}, a {type(value).__name__}, "
-                f"which cannot travel to a worker ({error}); make it inside the task, or pass "
-                "what the task needs of it as an argument"
-            )
+    found = _variable(inspect.unwrap(task.fn), client, {id(task)})
+    if found is not None:
+        name, value, through = found
+        by = f", by the function {through!r}," if through else ""
+        return (
+            f"the task {task.name!r} uses the variable {name!r}{by} a {type(value).__name__}, "
+            f"which cannot travel to a worker ({error}); make it inside the task, or pass "
+            "what the task needs of it as an argument"
+        )
     return (
         f"the task {task.name!r} cannot travel to a worker ({error}); look for an open "
         "connection, lock or client in its hooks, its defaults or what it calls"
     )
+
+
+def _variable(
+    function: Any, client: distributed.Client, seen: set[int], through: str = ""
+) -> tuple[str, Any, str] | None:
+    """Find a variable that cannot travel, in a function or in those that it calls."""
+    try:
+        used = inspect.getclosurevars(function)
+    except TypeError:
+        return None
+    for name, value in {**used.globals, **used.nonlocals}.items():
+        if id(value) in seen or travels(value, client):
+            continue
+        seen.add(id(value))
+        inner = inspect.unwrap(getattr(value, "fn", value))
+        deeper = _variable(inner, client, seen, name) if inspect.isfunction(inner) else None
+        return deeper or (name, value, through)
+    return None
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

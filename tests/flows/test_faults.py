@@ -110,22 +110,47 @@ def test_unpicklable_result_crashes(go: Go, recorded: Go) -> None:
     assert found.state_name == "Crashed"
 
 
-def test_exception_that_does_not_unpickle(go: Go) -> None:
-    """An exception with its own constructor arrives as one that tells the same."""
+def test_exception_with_its_own_constructor_keeps_its_class(go: Go) -> None:
+    """A flow can catch by class what pickle alone could not bring back, with its attributes."""
 
     class Odd(Exception):
         def __init__(self, a: int, b: int) -> None:
             super().__init__(f"{a} and {b}")
+            self.a = a
 
     @task
     def raise_it() -> None:
         raise Odd(1, 2)
 
     @flow
-    def f() -> None:
-        raise_it.submit().result()
+    def f() -> str:
+        try:
+            raise_it.submit().result()
+        except Odd as error:
+            return f"{error.a}: {error}"
+        return "nothing was raised"
 
-    assert "1 and 2" in str(go(f).error)
+    assert go(f).result == "1: 1 and 2"
+
+
+def test_the_variable_is_named_through_the_functions_that_use_it(go: Go) -> None:
+    """Of a variable that a task's helper uses, both are named."""
+    lock = threading.Lock()
+
+    def helper() -> bool:
+        return lock.locked()
+
+    @task
+    def uses_helper() -> bool:
+        return helper()
+
+    @flow
+    def f() -> None:
+        uses_helper.submit().result()
+
+    error = str(go(f).error)
+    assert "'lock'" in error
+    assert "'helper'" in error
 
 
 def test_exit_in_a_task(go: Go) -> None:

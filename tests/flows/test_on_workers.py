@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import string
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import distributed
 import pytest
 from prefect import flow, get_run_logger, task
+from prefect.futures import as_completed
 from prefect_dask import get_dask_client
 
 import daskenv_lab
@@ -162,3 +164,53 @@ def test_workers_need_not_have_this_package(bare: str, api: str) -> None:
 
     report = run_flow(nested, {"n": 3}, on=bare, progress=False)
     assert report.result == (False, [1, 3, 5])
+
+
+@task
+def grow(x: int) -> int:
+    """Add one."""
+    return x + 1
+
+
+@task
+def parent_of_many(n: int) -> int:
+    """Wait for many children in each of Prefect's ways."""
+    first = grow.map(range(n)).result()
+    second = [future.result() for future in as_completed(grow.map(range(n)))]
+    return sum(first) + sum(second)
+
+
+def test_parents_wait_for_mapped_children_on_few_slots(go: Go) -> None:
+    """Three parents on two slots, each waiting for a whole list, all finish."""
+
+    @flow
+    def family() -> list[int]:
+        return list(parent_of_many.map([2, 2, 2]).result())
+
+    assert go(family).result == [6, 6, 6]
+
+
+def test_a_module_next_to_the_flow_travels(go: Go, tmp_path: Path) -> None:
+    """A file that is imported, not installed, reaches workers, and so does its next version."""
+    sys.path.insert(0, str(tmp_path))
+    file = tmp_path / "beside_the_notebook.py"
+    file.write_text("def answer():\n    return 41\n")
+    try:
+        beside = importlib.import_module("beside_the_notebook")
+
+        @task
+        def ask() -> int:
+            return int(beside.answer())
+
+        @flow
+        def asks() -> int:
+            return ask.submit().result()
+
+        asks.fn.__globals__["beside"] = beside
+        assert go(asks).result == 41
+        beside.answer = lambda: 42
+        assert go(asks).result == 42
+    finally:
+        asks.fn.__globals__.pop("beside", None)
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("beside_the_notebook", None)
