@@ -11,13 +11,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.config
 import platformdirs
 import yaml
-from dask.utils import parse_bytes, parse_timedelta
 
 from daskenv_lab.environments import reveal
 from daskenv_lab.errors import ConfigError, StateError, UnknownNameError, did_you_mean
+
+try:
+    import dask.config
+    from dask.utils import parse_bytes, parse_timedelta
+except (OSError, ValueError, yaml.YAMLError) as error:
+    # Dask reads all of its YAML files when it is imported.
+    told = " ".join(str(error).split())
+    raise ConfigError(f"Dask's configuration cannot be read: {told}; mend that file") from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +35,25 @@ KINDS = ("local", "gateway", "fargate", "ecs", "remote")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
-dask.config.update_defaults(yaml.safe_load(DEFAULTS_FILE.read_text(encoding="utf-8")))
+_DEFAULTS: dict[str, Any] = yaml.safe_load(DEFAULTS_FILE.read_text(encoding="utf-8"))
+
+
+def _misplaced(given: Any, defaults: dict[str, Any], path: str = "") -> list[str]:
+    """Name the keys that hold a plain value where there are keys below; Dask ignores them."""
+    found = []
+    for key, default in defaults.items():
+        value = given.get(key, given.get(key.replace("-", "_"))) if given else None
+        if isinstance(default, dict) and value is not None:
+            inner = f"{path}{key}"
+            fits = isinstance(value, dict)
+            found += _misplaced(value, default, f"{inner}.") if fits else [f"{inner}={value!r}"]
+    return found
+
+
+# Before the defaults are merged, which takes such values away without a word.
+_MISPLACED = _misplaced(dask.config.config, _DEFAULTS)
+
+dask.config.update_defaults(_DEFAULTS)
 
 
 def get(key: str) -> Any:
@@ -45,6 +69,11 @@ def get(key: str) -> Any:
     >>> get("profile")
     'local'
     """
+    if _MISPLACED:
+        raise ConfigError(
+            f"the configuration has {_MISPLACED[0]}, where there should be keys below; see "
+            f"{DEFAULTS_FILE}, and look into DASK_DASKENV variables and Dask's YAML files"
+        )
     try:
         return dask.config.get(f"daskenv.{key}")
     except KeyError as error:
@@ -116,6 +145,25 @@ def whole(key: str) -> int:
     return value
 
 
+def flag(key: str) -> bool:
+    """Look up a yes or no.
+
+    Raises
+    ------
+    ConfigError
+        The value is something else.
+
+    Examples
+    --------
+    >>> flag("debug")
+    False
+    """
+    value = get(key)
+    if not isinstance(value, bool):
+        raise ConfigError(f"daskenv.{key} is {value!r}; it takes true or false")
+    return value
+
+
 def state_dir() -> Path:
     """Give the folder of records and background servers, made for this user alone.
 
@@ -130,6 +178,11 @@ def state_dir() -> Path:
         if chosen
         else platformdirs.user_state_path("daskenv_lab", appauthor=False)
     )
+    if not folder.is_absolute():
+        raise ConfigError(
+            f"daskenv.state-dir is {str(chosen)!r}; it takes a whole path, or each folder that you "
+            "work in would have a state of its own"
+        )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -139,7 +192,7 @@ def state_dir() -> Path:
             f"the state folder {folder} cannot be used ({error.strerror or error}); "
             "name another with DASK_DASKENV__STATE_DIR or daskenv.state-dir"
         ) from error
-    return folder.absolute()
+    return folder
 
 
 def cluster_name(name: str | None) -> str:

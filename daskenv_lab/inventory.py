@@ -14,17 +14,15 @@ from daskenv_lab.errors import (
     DaskEnvLabError,
     ProviderError,
     UnknownNameError,
-    WaitTimeout,
 )
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.providers import provider_for
 from daskenv_lab.session import current, opened, owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from daskenv_lab.environments import Environment
-    from daskenv_lab.providers.contract import Provider
     from daskenv_lab.registry import Record
 
 _log = logging.getLogger("daskenv_lab")
@@ -164,52 +162,65 @@ def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInf
         What was removed, or would be.
     """
     limit = config.seconds("reap.idle") if idle is None else idle
+    found, silent = _found()
     removed = []
-    for info, provider, record in _unheld():
-        if info.clients or info.idle < limit:
-            continue
-        removed.append(info)
+    for info in found:
+        # One that is only starting is somebody's at this moment.
+        if info.status == "running" and not info.clients and info.idle >= limit:
+            removed += [info] if _reaped(info, dry_run=dry_run) else []
+    return removed + _reap_left_records(found, silent, dry_run=dry_run)
+
+
+def _reaped(info: ClusterInfo, *, dry_run: bool) -> bool:
+    """Remove a cluster if nobody holds it, which is looked at under its name's lock."""
+    record = next((r for r in _records() if r.ref == info.ref), None)
+    name = record.name if record else info.name
+    with registry.try_lock(name) if name else contextlib.nullcontext(True) as free:
+        record = next((r for r in _records() if r.ref == info.ref), None)
+        unheld = not record.held if record else _ours(info)
+        if not free or not unheld:
+            return False
         if not dry_run:
-            provider.shutdown(info.ref, timeout=config.seconds("timeouts.stop"))
+            place = record.environment if record else _environment_at(info)
+            limit = config.seconds("timeouts.stop")
+            provider_for(place).shutdown(info.ref, timeout=limit)
             if record is not None:
                 registry.forget(record.name)
-    return removed + _reap_half_created(dry_run=dry_run)
+    return True
 
 
-def _unheld() -> Iterator[tuple[ClusterInfo, Provider, Record | None]]:
-    """Yield the clusters of ours that no name holds."""
-    records = {record.ref: record for record in _records() if record.ref}
-    for environment in _places().values():
-        provider = provider_for(environment)
-        with contextlib.suppress(ProviderError):
-            for info in provider.find():
-                record = records.get(info.ref)
-                if record is not None:
-                    if not record.held:
-                        yield info, provider, record
-                elif _ours(info, provider):
-                    yield info, provider, None
+def _environment_at(info: ClusterInfo) -> Environment:
+    """Give an environment whose provider runs a cluster."""
+    places = _places()
+    same = [e for (word, _), e in places.items() if word == info.ref.provider]
+    exact = [e for (_, where), e in places.items() if where and where == info.ref.location]
+    return (exact or same)[0]
 
 
-def _ours(info: ClusterInfo, provider: Provider) -> bool:
+def _ours(info: ClusterInfo) -> bool:
     """Tell whether a cluster without a record is ours to remove."""
     if info.owner is not None:
         return info.owner == owner() or info.held is False
     # The embedded Gateway runs nobody else's clusters; one without a label was never finished.
-    return provider.name == "local"
+    return info.ref.provider == "local"
 
 
-def _reap_half_created(*, dry_run: bool) -> list[ClusterInfo]:
-    """Remove records, and what they name, whose creator died before the cluster was ready."""
+def _reap_left_records(
+    found: list[ClusterInfo], silent: set[tuple[str, str]], *, dry_run: bool
+) -> list[ClusterInfo]:
+    """Remove records whose creator died before the cluster was ready, or whose cluster is gone."""
     removed = []
+    running = {info.ref for info in found}
     for record in _records():
-        if record.ready:
+        gone = record.ref not in running and _place(record.environment) not in silent
+        if record.ready and not gone:
             continue
-        with contextlib.suppress(WaitTimeout), registry.try_lock(record.name) as held:
-            if not held or registry.read(record.name) != record:
-                continue  # Its creator lives.
+        with registry.try_lock(record.name) as free:
+            if not free or registry.read(record.name) != record:
+                continue  # Somebody works on it.
             if record.ref is not None:
-                removed.append(ClusterInfo(ref=record.ref, status="failed", name=record.name))
+                status = "gone" if record.ready else "failed"
+                removed.append(ClusterInfo(ref=record.ref, status=status, name=record.name))
             if not dry_run:
                 _destroy(record, None)
     return removed
@@ -238,7 +249,7 @@ def _found() -> tuple[list[ClusterInfo], set[tuple[str, str]]]:
         try:
             for info in provider_for(environment).find():
                 found[info.ref] = info
-        except DaskEnvLabError as error:
+        except ProviderError as error:
             silent.add(place)
             _log.warning("%s", error)
     return list(found.values()), silent

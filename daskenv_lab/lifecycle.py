@@ -116,19 +116,21 @@ def connect(name: str | None = None) -> Session:
     last = current()
     chosen = last.name if name is None and last else config.cluster_name(name)
     record = registry.known(chosen)
-    return remember(_connected(record, record.environment))
+    return remember(_connected(record, record.environment, hold=False))
 
 
 def _reuse(record: Record, asked: Environment) -> Session | None:
     """Connect to a record's cluster; None if it is gone."""
     try:
-        return _connected(record, asked)
+        return _connected(record, asked, hold=True)
     except ClusterGone:
         return None
 
 
-def _connected(record: Record, asked: Environment) -> Session:
+def _connected(record: Record, asked: Environment, *, hold: bool) -> Session:
     """Connect to a record's cluster and let it follow the size that is asked for.
+
+    `hold` takes a cluster back that was let go.
 
     Raises
     ------
@@ -160,10 +162,11 @@ def _connected(record: Record, asked: Environment) -> Session:
             )
         if rows:
             apply_size(provider, connection, asked)
-        if rows or not record.held:
-            environment = sized(environment, provider.info(connection)) if rows else environment
+            environment = sized(environment, provider.info(connection))
+            registry.update(record.name, record.ref, environment=environment.without_hooks())
+        if hold and not record.held:
             connection.set_label(held=True)
-            registry.write(record, environment=environment.without_hooks(), held=True)
+            registry.update(record.name, record.ref, held=True)
         cleanup.pop_all()
     return Session(
         record, connection, environment=environment, info=info, reused=True, changes=rows
@@ -176,23 +179,33 @@ def _reuse_or_create(
     """Reuse or create, under the name's lock."""
     provider = provider_for(asked)
     record = registry.read(name) or _adopted(name, asked, provider)
-    if record is not None and record.ref is not None:
-        former = provider_for(merge(record.environment, asked))
-        if replace or not record.ready:
-            tell(f"Removing the former cluster {name!r}")
-            former.shutdown(record.ref, timeout=config.seconds("timeouts.stop"))
-        else:
-            session = _reuse(record, asked)
-            if session is not None:
-                return session
-            tell(f"The cluster {name!r} is gone; starting another")
-    return _created(name, asked, provider, timeout, tell)
+    if record is None or record.ref is None:
+        return _created(name, asked, provider, timeout, tell)
+    if record.ready and not replace:
+        session = _reuse(record, asked)
+        if session is not None:
+            return session
+        tell(f"The cluster {name!r} is gone; starting another")
+        return _created(name, asked, provider, timeout, tell)
+    # Only once the new one runs is the former destroyed: settings may be wrong, or no room left.
+    kept = record if record.ready else None
+    session = _created(name, asked, provider, timeout, tell, former=kept)
+    tell(f"Removing the former cluster {name!r}")
+    former = provider_for(merge(record.environment, asked))
+    former.shutdown(record.ref, timeout=config.seconds("timeouts.stop"))
+    return session
 
 
 def _created(
-    name: str, asked: Environment, provider: Provider, timeout: float | None, tell: Progress
+    name: str,
+    asked: Environment,
+    provider: Provider,
+    timeout: float | None,
+    tell: Progress,
+    *,
+    former: Record | None = None,
 ) -> Session:
-    """Start a cluster; on failure or interruption neither it nor its record stays."""
+    """Start a cluster; on failure or interruption it goes, and a former record comes back."""
     if asked.n_workers is None and asked.adaptive is None and provider.name != "remote":
         asked = asked.replace(n_workers=config.whole("workers"))
     limit = config.seconds("timeouts.start") if timeout is None else timeout
@@ -202,7 +215,7 @@ def _created(
         registry.write(record, ref=ref)
 
     with ExitStack() as undo:
-        undo.callback(registry.forget, name)
+        undo.callback(*((registry.forget, name) if former is None else (registry.write, former)))
         ref = provider.create(
             name,
             timeout=limit,

@@ -184,6 +184,14 @@ def write(record: Record, **changes: Any) -> Record:
     return changed
 
 
+def update(name: str, ref: ClusterRef, **changes: Any) -> None:
+    """Change some fields of a record, under its lock, if it still stands for that cluster."""
+    with lock(name, progress=_silent):
+        record = read(name)
+        if record is not None and record.ref == ref:
+            write(record, **changes)
+
+
 def forget(name: str) -> None:
     """Remove a name's record; nothing happens to its cluster."""
     _path(name).unlink(missing_ok=True)
@@ -229,7 +237,9 @@ def try_lock(name: str, *, timeout: float = 0) -> Iterator[bool]:
     StateError
         The lock's file cannot be made.
     """
-    file = filelock.FileLock(_folder() / f"{config.cluster_name(name)}.lock", mode=0o600)
+    # One object for each file, so that who holds a name in a thread may take it there again.
+    path = _folder() / f"{config.cluster_name(name)}.lock"
+    file = filelock.FileLock(path, mode=0o600, is_singleton=True)
     try:
         file.acquire(timeout=timeout)
     except filelock.Timeout:
@@ -244,6 +254,10 @@ def try_lock(name: str, *, timeout: float = 0) -> Iterator[bool]:
         yield True
     finally:
         file.release()
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 def _folder() -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
+from daskenv_lab.environments import DaskGatewayEnvironment
 from daskenv_lab.providers import provider_for
 from daskenv_lab.settings import SIZES, Difference, sized
 
@@ -102,16 +103,18 @@ class Session:
         return self._provider.info(self.connection)
 
     def scale(self, n: int) -> None:
-        """Ask for `n` workers, and end adaptive scaling; does not wait for them."""
-        self._set_size(self.environment.replace(**dict.fromkeys(SIZES)).replace(n_workers=n))
+        """Ask for `n` workers, and end adaptive scaling; does not wait for them.
+
+        Raises
+        ------
+        NotSupported
+            The cluster is somebody else's.
+        """
+        self._set_size(n_workers=n)
 
     def adapt(self, minimum: int | None = None, maximum: int | None = None) -> None:
         """Let the number of workers follow the load between two bounds."""
-        self._set_size(
-            self.environment.replace(**dict.fromkeys(SIZES)).replace(
-                adaptive_min_workers=minimum, adaptive_max_workers=maximum
-            )
-        )
+        self._set_size(adaptive_min_workers=minimum, adaptive_max_workers=maximum)
 
     def logs(self, lines: int = 50) -> Mapping[str, str]:
         """Give the last lines of the scheduler's and of each worker's log, by address."""
@@ -174,12 +177,12 @@ class Session:
             del _open[self.name]
         self._provider.close(self.connection)
 
-    def _set_size(self, wanted: Environment) -> None:
+    def _set_size(self, **size: int | None) -> None:
+        # Checked as a Gateway's size first: an environment without one has its provider refuse.
+        wanted = DaskGatewayEnvironment(**size)  # type: ignore[arg-type]
         apply_size(self._provider, self.connection, wanted)
-        self.environment = wanted
-        record = registry.read(self.name)
-        if record is not None:
-            registry.write(record, environment=wanted.without_hooks())
+        self.environment = self.environment.replace(**{**dict.fromkeys(SIZES), **size})
+        registry.update(self.name, self.ref, environment=self.environment.without_hooks())
 
     def __repr__(self) -> str:
         return f"<Session {self.name!r} on {self.scheduler_address}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daskenv_lab.environments import EMBEDDED
 from daskenv_lab.environments.base import HOOKS
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def differences(
             Difference(setting="environment", running=running.kind, asked=asked.kind, live=False),
         )
     made = running.arguments()
+    places = [getattr(e, "gateway_address", None) for e in (running, asked)]
+    if EMBEDDED in places and places[0] != places[1]:
+        return (
+            Difference(setting="gateway_address", running=places[0], asked=places[1], live=False),
+        )
     fixed = tuple(
         Difference(setting=name, running=made.get(name), asked=value, live=False)
         for name, value in asked.arguments().items()

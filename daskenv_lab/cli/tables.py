@@ -36,10 +36,12 @@ def status(info: ClusterInfo) -> str:
         low, high = info.adaptive
         size = f"adaptive, {low} to {'any number of' if high is None else high} workers"
     else:
-        size = "not set" if info.requested is None else f"{info.requested} workers asked for"
+        size = (
+            "not set" if info.requested is None else f"{_many(info.requested, 'worker')} asked for"
+        )
     states = ", ".join(f"{n} {state}" for state, n in sorted(info.tasks.items()) if n)
     facts = [
-        ("workers", f"{info.n_workers} with {info.nthreads} threads"),
+        ("workers", f"{info.n_workers} with {_many(info.nthreads, 'thread')}"),
         ("size", size),
         ("tasks", states or "none"),
         ("clients", info.clients),
@@ -108,6 +110,10 @@ def summary(report: FlowRunReport) -> str:
         f"{report.flow} ({report.flow_run_name}): {report.state} in {report.duration:.2f} s on "
         f"{report.cluster or 'its cluster'}; task runs: {states or 'none'}\n{outcome(report)}"
     )
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _memory(worker: WorkerInfo) -> str:

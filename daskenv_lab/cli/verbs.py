@@ -71,7 +71,7 @@ def main(ctx: click.Context, debug: bool) -> None:
         return
     from daskenv_lab import config
 
-    DaskEnvLabError.show_traceback = debug or bool(config.get("debug"))
+    DaskEnvLabError.show_traceback = debug or config.flag("debug")
 
 
 @main.command()

@@ -31,6 +31,11 @@ def environment_of_kind(kind: str, arguments: dict[str, Any]) -> Environment:
     >>> environment_of_kind("local", {"n_workers": 2})
     DaskGatewayEnvironment(gateway_address='local', n_workers=2)
     """
+    if kind == "remote" and "address" not in arguments:
+        raise EnvironmentValueError(
+            "the kind 'remote' needs the scheduler's address; give what is missing: "
+            "address='tcp://10.0.0.5:8786'"
+        )
     try:
         match kind:
             case "local":

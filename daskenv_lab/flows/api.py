@@ -79,7 +79,7 @@ def prefect_api(
         _check_answer(url)
         yield url
         return
-    if not config.get("prefect.start-local-api"):
+    if not config.flag("prefect.start-local-api"):
         raise PrefectApiError(
             "Prefect is told of no API and daskenv.prefect.start-local-api is false; set "
             "PREFECT_API_URL, or allow the local API"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +21,13 @@ from prefect.exceptions import (
 from prefect.utilities.callables import get_call_parameters
 
 from daskenv_lab import config
-from daskenv_lab.errors import ClusterGone, FlowError, FlowParameterError, ProviderError
+from daskenv_lab.errors import (
+    ClusterGone,
+    FlowError,
+    FlowParameterError,
+    ProviderError,
+    did_you_mean,
+)
 from daskenv_lab.flows.api import prefect_api
 from daskenv_lab.flows.executor import DaskExecutor
 from daskenv_lab.flows.loading import ship_local_modules
@@ -31,7 +39,7 @@ from daskenv_lab.flows.unfinished import end_orphans
 from daskenv_lab.report import FlowRunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from prefect.client.schemas.objects import State
 
@@ -111,12 +119,13 @@ def run_flow(
         stack.enter_context(events_to_this_api())
         for orphan in end_orphans():
             shown.say(f"The flow run {orphan} was left by a process that died; it is Crashed now")
+        cluster = _cluster_name(connection)
         executor = DaskExecutor(connection)
         with Measurement(connection) as measurement:
             executor.listeners += [measurement.listen, shown.task]
             runner = cast("Any", executor)
             state, error = _run(flow.with_options(task_runner=runner), given)
-        return _report(flow, state, error, connection=connection, measurement=measurement)
+        return _report(flow, state, error, cluster=cluster, measurement=measurement)
 
 
 def check_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,14 +136,33 @@ def check_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dic
     FlowParameterError
         One is missing, unknown or of the wrong type.
     """
+    known = inspect.signature(flow.fn).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for name in parameters:
+        if name not in known and not free:
+            raise FlowParameterError(
+                f"the flow {flow.name!r} has no parameter {name!r}; {did_you_mean(name, known)}"
+            )
     try:
         bound = get_call_parameters(flow.fn, (), dict(parameters))
         if flow.should_validate_parameters:
-            flow.validate_parameters(bound)
+            with _quietly("prefect.flows"):
+                flow.validate_parameters(bound)
     except (ParameterBindError, ParameterTypeError, SignatureMismatchError, TypeError) as error:
         told = " ".join(str(error).split())
         raise FlowParameterError(f"the flow {flow.name!r} cannot take these: {told}") from error
     return dict(bound)
+
+
+@contextlib.contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Keep a logger from telling what is told as an error."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> tuple[Any, BaseException | None]:
@@ -213,7 +241,7 @@ def _report(
     state: State[Any] | None,
     error: BaseException | None,
     *,
-    connection: Connection,
+    cluster: str,
     measurement: Measurement,
 ) -> FlowRunReport:
     value = None
@@ -226,7 +254,7 @@ def _report(
         flow_run_id=flow_run_id,
         flow_run_name=name,
         state=(state.name or state.type.value.title()) if state is not None else "Crashed",
-        cluster=_cluster_name(connection),
+        cluster=cluster,
         start=measurement.start,
         duration=measurement.duration,
         value=value,

@@ -101,6 +101,8 @@ class Measurement:
                 self.cluster_size.append((round(self._seconds(), 3), info.n_workers))
 
     def _sent(self) -> dict[str, int]:
+        if not self._connection.open:
+            return {}
         with contextlib.suppress(OSError, TimeoutError, ValueError, RuntimeError):
             told = self._connection.client.run(bytes_sent, on_error="ignore")
             return {who: int(n) for who, n in told.items()}

@@ -201,7 +201,7 @@ class ProcessProvider(Provider):
             log = log_file(folder, HOLDER)
             if record.get("status") == "failed":
                 raise ClusterStartError(
-                    f"{path} could not be made: {record.get('error')}; "
+                    f"{path} could not be made: {str(record.get('error')).rstrip('.')}; "
                     "change the environment's arguments, or install what is missing"
                 )
             if child.poll() is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
 from daskenv_lab import config
 from daskenv_lab.cluster import ClusterRef
 from daskenv_lab.environments import Environment, RemoteDaskEnvironment
 from daskenv_lab.environments.secret import mask
-from daskenv_lab.errors import NotSupported
+from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable
 from daskenv_lab.providers.connection import Connection
 from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.credentials import security_from
@@ -16,6 +17,9 @@ from daskenv_lab.providers.credentials import security_from
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo
     from daskenv_lab.providers.contract import OnSubmitted, Progress
+
+
+_LOOK_TIME = 3.0
 
 
 class RemoteProvider(Provider):
@@ -81,8 +85,22 @@ class RemoteProvider(Provider):
         """Let go of the cluster, which is somebody else's and lives on."""
 
     def find(self) -> list[ClusterInfo]:
-        """List nothing: an address is not a place where clusters are made."""
-        return []
+        """Tell of the one cluster at the address.
+
+        Raises
+        ------
+        ProviderUnreachable
+            Nothing answers there.
+        """
+        place = mask(self.environment.address)
+        ref = ClusterRef(provider=self.name, id=place, location=place)
+        try:
+            with contextlib.closing(self.connect(ref, timeout=_LOOK_TIME)) as connection:
+                return [connection.info()]
+        except ClusterGone as error:
+            raise ProviderUnreachable(
+                f"no scheduler answers at {place}; ask whoever runs it"
+            ) from error
 
 
 def _not_ours(connection: Connection, what: str) -> NotSupported:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import cloudpickle
+import distributed
 import pytest
 
 import daskenv_lab
@@ -18,6 +19,8 @@ from daskenv_lab import ClusterRef, DaskGatewayEnvironment, inventory, registry
 from daskenv_lab.errors import (
     ClusterGone,
     ConfigError,
+    NotSupported,
+    ProviderError,
     SettingsDiffer,
     UnknownNameError,
 )
@@ -162,6 +165,58 @@ def test_settings_that_differ() -> None:
     assert replaced.ref != first.ref
     assert replaced.info().nthreads == 2
     assert [i.ref for i in running()] == [replaced.ref]
+
+
+def test_a_replacement_that_cannot_be_made_loses_nothing() -> None:
+    """`replace` with settings that the Gateway refuses leaves the cluster, its record and size."""
+    first = daskenv_lab.up("local", name="safe", n_workers=1)
+    with pytest.raises(ProviderError, match="no cluster option 'worker_thread'"):
+        daskenv_lab.up("local", name="safe", worker_thread=2, replace=True)
+    assert daskenv_lab.connect("safe").ref == first.ref
+    assert [i.ref for i in running()] == [first.ref]
+    with pytest.raises(SettingsDiffer, match="gateway_address"):
+        daskenv_lab.up("gateway", name="safe")
+
+
+def test_only_up_takes_the_hold_back() -> None:
+    """Looking at a detached cluster, or resizing it, leaves it detached."""
+    daskenv_lab.up("local", name="seen", n_workers=0)
+    inventory.detach("seen")
+    session = daskenv_lab.connect("seen")
+    session.scale(1)
+    session.close()
+    assert {i.name: i.held for i in inventory.ls()} == {"seen": False}
+
+
+def test_reap_and_up_of_one_name_at_once(kernel: Kernel) -> None:
+    """While a kernel starts a cluster, `reap` in others removes nothing of it."""
+    starting = kernel("s = daskenv_lab.up('local', name='busy', n_workers=1); print(s.message)")
+    while starting.poll() is None:
+        assert inventory.reap(idle=0) == []
+        time.sleep(0.2)
+    assert "Started busy: 1 worker" in starting.communicate(timeout=10)[0]
+
+
+def test_remote_clusters_are_told_as_they_are() -> None:
+    """A cluster by address is listed as running, refuses another size, and is gone when it is."""
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        session = daskenv_lab.up("remote", name="theirs", address=cluster.scheduler_address)
+        assert {i.name: i.status for i in inventory.ls()} == {"theirs": "running"}
+        with pytest.raises(NotSupported, match="cannot be scaled to 2"):
+            session.scale(2)
+        session.close()
+    assert {i.name: i.status for i in inventory.ls()} == {"theirs": "unreachable"}
+
+
+def test_a_record_of_a_gone_cluster_is_reaped() -> None:
+    """What a killed `down` leaves of a cluster is cleared away."""
+    session = daskenv_lab.up("local", name="rest", n_workers=0)
+    provider_for(LOCAL).shutdown(session.ref, timeout=30)
+    session.close()
+    assert [(i.name, i.status) for i in inventory.reap(idle=3600)] == [("rest", "gone")]
+    assert registry.names() == []
 
 
 def test_detach_and_reap() -> None:
