@@ -103,7 +103,9 @@ def _signed(code: str) -> str:
 
 def _docstring(source: str, when: datetime, variables: list[str]) -> str:
     """Say where the module comes from; nothing in `source` can end the docstring."""
-    said = text(source.replace('"', "'"))[1:-1]
+    # Python 3.13 compiles no docstring that holds half of a surrogate pair, even if escaped.
+    whole = source.encode("utf-8", "backslashreplace").decode("utf-8")
+    said = text(whole.replace('"', "'"))[1:-1]
     at = when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     paragraphs = [
         f"Written by daskenv_lab {__version__} at {at}, from {said}.",
