@@ -305,16 +305,14 @@ class DaskRunner(TaskRunner[DaskFuture]):
     def _reach(self) -> distributed.Client:
         """Give the client of the cluster that the calls go to."""
 
-    def _run_id(self) -> str:
-        return self.run_id
-
     def _room(self, client: distributed.Client) -> tuple[str, Any]:
         settings = settings_in_force()
         for before, room_id, packed in self._rooms:
             if before is settings:
                 return room_id, packed
         room_id = f"daskenv-room-{uuid.uuid4().hex}"
-        packed = _ship(client, room_id, pack_room(Room(room_id, self._run_id(), written_room())))
+        room = Room(room_id, self.run_id, written_room())
+        packed = _ship(client, room_id, zlib.compress(pack(room)[0]))
         self._rooms.append((settings, room_id, packed))
         return room_id, packed
 
@@ -374,11 +372,6 @@ def written_room() -> dict[str, Any]:
         kept = {name: value for name, value in parameters.items() if travels(value)}
         written["flow_run_context"]["parameters"] = kept
     return written
-
-
-def pack_room(room: Room) -> bytes:
-    """Pickle and compress a room."""
-    return zlib.compress(pack(room)[0])
 
 
 def _ship(client: distributed.Client, room_id: str, packed: bytes) -> Any:
