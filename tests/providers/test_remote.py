@@ -37,7 +37,7 @@ def test_a_remote_cluster_is_used_and_left_alone(cluster: distributed.LocalClust
         provider.scale(connection, 3)
     with pytest.raises(NotSupported, match="between 1 and 3"):
         provider.adapt(connection, 1, 3)
-    assert provider.find() == []
+    assert [info.ref for info in provider.find()] == [ref]
     provider.shutdown(ref, timeout=5)
     assert provider.info(connection).n_workers == 1
     provider.close(connection)
