@@ -18,8 +18,7 @@ from filelock import FileLock, Timeout
 from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
 from daskenv_lab import config
-from daskenv_lab.errors import PrefectApiError
-from daskenv_lab.providers.background import (
+from daskenv_lab.background import (
     Background,
     end_all,
     last_lines,
@@ -29,6 +28,7 @@ from daskenv_lab.providers.background import (
     spawn,
     write_record,
 )
+from daskenv_lab.errors import PrefectApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

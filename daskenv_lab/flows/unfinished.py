@@ -17,13 +17,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from daskenv_lab import config
-from daskenv_lab.errors import StateError
-from daskenv_lab.providers.background import (
+from daskenv_lab.background import (
     Background,
     read_record,
     recorded_process,
     write_record,
 )
+from daskenv_lab.errors import StateError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ from dask_gateway import Gateway, GatewayClusterError
 from dask_gateway.client import GatewayServerError
 
 from daskenv_lab import config
+from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.cluster import ClusterInfo, ClusterRef
 from daskenv_lab.environments.secret import mask
 from daskenv_lab.errors import (
@@ -30,7 +31,6 @@ from daskenv_lab.errors import (
     WaitTimeout,
     did_you_mean,
 )
-from daskenv_lab.providers.bounded import Deadline, in_background
 from daskenv_lab.providers.connection import Connection
 
 if TYPE_CHECKING:

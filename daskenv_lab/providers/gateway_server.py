@@ -33,7 +33,7 @@ from traitlets import Bool, Float, Unicode
 from traitlets.config import Config
 
 from daskenv_lab import config
-from daskenv_lab.providers.background import (
+from daskenv_lab.background import (
     Background,
     end_all,
     last_lines,

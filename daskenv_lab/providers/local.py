@@ -19,15 +19,7 @@ import filelock
 from dask_gateway.auth import BasicAuth
 
 from daskenv_lab import config
-from daskenv_lab.environments import DaskGatewayEnvironment, Environment
-from daskenv_lab.errors import (
-    ClusterGone,
-    ClusterStartError,
-    ProviderUnreachable,
-    StateError,
-    WaitTimeout,
-)
-from daskenv_lab.providers.background import (
+from daskenv_lab.background import (
     end_all,
     last_lines,
     log_file,
@@ -37,7 +29,15 @@ from daskenv_lab.providers.background import (
     recorded_process,
     spawn,
 )
-from daskenv_lab.providers.bounded import Deadline
+from daskenv_lab.bounded import Deadline
+from daskenv_lab.environments import DaskGatewayEnvironment, Environment
+from daskenv_lab.errors import (
+    ClusterGone,
+    ClusterStartError,
+    ProviderUnreachable,
+    StateError,
+    WaitTimeout,
+)
 from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 

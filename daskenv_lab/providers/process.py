@@ -16,6 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import distributed
 
 from daskenv_lab import config
+from daskenv_lab.background import (
+    Background,
+    end_all,
+    last_lines,
+    log_file,
+    private_folder,
+    processes_under,
+    read_record,
+    recorded_process,
+    spawn,
+)
+from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.cluster import ClusterInfo, ClusterRef
 from daskenv_lab.environments import (
     DaskCloudProviderEnvironment,
@@ -31,18 +43,6 @@ from daskenv_lab.errors import (
     ProviderUnreachable,
     WaitTimeout,
 )
-from daskenv_lab.providers.background import (
-    Background,
-    end_all,
-    last_lines,
-    log_file,
-    private_folder,
-    processes_under,
-    read_record,
-    recorded_process,
-    spawn,
-)
-from daskenv_lab.providers.bounded import Deadline, in_background
 from daskenv_lab.providers.connection import Connection
 from daskenv_lab.providers.contract import Provider
 

@@ -31,11 +31,11 @@ from typing import Any
 import psutil
 
 from daskenv_lab import config
+from daskenv_lab.background import Background, end_all, end_on_signal, write_record
+from daskenv_lab.bounded import in_background
 from daskenv_lab.cluster import ClusterRef
 from daskenv_lab.environments.codec import decode
 from daskenv_lab.errors import ProviderError, nearest
-from daskenv_lab.providers.background import Background, end_all, end_on_signal, write_record
-from daskenv_lab.providers.bounded import in_background
 
 RECORD = "holder.json"
 

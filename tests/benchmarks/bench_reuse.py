@@ -67,8 +67,8 @@ def main() -> None:
     import json
 
     import daskenv_lab
+    from daskenv_lab.background import read_record
     from daskenv_lab.inventory import down_all
-    from daskenv_lab.providers.background import read_record
     from daskenv_lab.providers.local import server_folder
 
     session = daskenv_lab.up("local", name="bench", n_workers=1)

@@ -18,7 +18,7 @@ import aiohttp  # noqa: F401 - imported here once, and not inside a test's time 
 import dask
 import pytest
 
-from daskenv_lab.providers.background import end_all, processes_under
+from daskenv_lab.background import end_all, processes_under
 
 PASSWORD = "correct-horse-battery"
 

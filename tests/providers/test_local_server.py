@@ -17,10 +17,10 @@ import dask
 import psutil
 import pytest
 
+from daskenv_lab.background import processes_under
 from daskenv_lab.cluster import ClusterRef
 from daskenv_lab.environments import DaskGatewayEnvironment
 from daskenv_lab.errors import ClusterGone, ClusterStartError, StateError, WaitTimeout
-from daskenv_lab.providers.background import processes_under
 from daskenv_lab.providers.local import LocalProvider, server_folder, server_status, stop_server
 
 # An option that no Gateway has: the server is started, and then refuses.

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from daskenv_lab.background import processes_under
 from daskenv_lab.cluster import ClusterRef
 from daskenv_lab.environments import DaskCloudProviderEnvironment
 from daskenv_lab.errors import (
@@ -23,7 +24,6 @@ from daskenv_lab.errors import (
     EnvironmentValueError,
     WaitTimeout,
 )
-from daskenv_lab.providers.background import processes_under
 from daskenv_lab.providers.process import ProcessProvider
 
 LOCAL = "distributed.LocalCluster"
