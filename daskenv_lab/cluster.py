@@ -98,6 +98,12 @@ class ClusterInfo:
     adaptive: tuple[int, int | None] | None = None
     """The bounds of adaptive scaling, or None when it is off."""
 
+    adaptive_holder: str | None = None
+    """Who lets the number of workers follow the load, where that is one of several sessions."""
+
+    stops_in: float | None = None
+    """Seconds until the cluster ends by itself, if nobody uses it; None when nobody can tell."""
+
     clients: int = 0
     """Connected clients, without the one that asks."""
 

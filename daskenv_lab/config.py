@@ -6,8 +6,10 @@ variables. ``daskenv.yaml`` beside it comments every key.
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +217,22 @@ def cluster_name(name: str | None) -> str:
             "a letter or digit first"
         )
     return chosen
+
+
+def owner() -> str:
+    """Give ``user@host`` (or ``daskenv.owner``), as it stands in the label of our clusters.
+
+    Raises
+    ------
+    ConfigError
+        ``daskenv.owner`` is no text.
+    """
+    chosen = get("owner")
+    if chosen is None:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    if not isinstance(chosen, str) or not chosen.strip():
+        raise ConfigError(f"daskenv.owner is {chosen!r}; write it as 'ada@laptop'")
+    return chosen.strip()
 
 
 def profile_names() -> tuple[str, ...]:

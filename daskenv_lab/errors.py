@@ -87,6 +87,10 @@ class ClusterStartError(ProviderError):
     """A cluster was asked for and did not start."""
 
 
+class LeftBehind(ClusterStartError):
+    """A cluster did not start, and what was started of it could not be removed."""
+
+
 class WaitTimeout(ProviderError, TimeoutError):
     """A time limit ran out; the message holds the last state that was seen."""
 

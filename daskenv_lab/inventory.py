@@ -17,7 +17,7 @@ from daskenv_lab.errors import (
 )
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.providers import provider_for
-from daskenv_lab.session import current, opened, owner
+from daskenv_lab.session import current, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,10 +165,17 @@ def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInf
     found, silent = _found()
     removed = []
     for info in found:
-        # One that is only starting is somebody's at this moment.
-        if info.status == "running" and not info.clients and info.idle >= limit:
-            removed += [info] if _reaped(info, dry_run=dry_run) else []
+        if _unused(info, limit) and _reaped(info, dry_run=dry_run):
+            removed.append(info)
     return removed + _reap_left_records(found, silent, dry_run=dry_run)
+
+
+def _unused(info: ClusterInfo, limit: float) -> bool:
+    """Tell whether a cluster does nothing for anybody; one that only starts is somebody's."""
+    if info.status == "failed":
+        # A part of a cluster, which its maker may be about to complete.
+        return (info.uptime or 0) > config.seconds("timeouts.start")
+    return info.status == "running" and not info.clients and info.idle >= limit
 
 
 def _reaped(info: ClusterInfo, *, dry_run: bool) -> bool:
@@ -200,7 +207,7 @@ def _environment_at(info: ClusterInfo) -> Environment:
 def _ours(info: ClusterInfo) -> bool:
     """Tell whether a cluster without a record is ours to remove."""
     if info.owner is not None:
-        return info.owner == owner() or info.held is False
+        return info.owner == config.owner() or info.held is False
     # The embedded Gateway runs nobody else's clusters; one without a label was never finished.
     return info.ref.provider == "local"
 
@@ -210,7 +217,7 @@ def _reap_left_records(
 ) -> list[ClusterInfo]:
     """Remove records whose creator died before the cluster was ready, or whose cluster is gone."""
     removed = []
-    running = {info.ref for info in found}
+    running = {info.ref for info in found if info.status != "failed"}
     for record in _records():
         gone = record.ref not in running and _place(record.environment) not in silent
         if record.ready and not gone:

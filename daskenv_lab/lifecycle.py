@@ -11,11 +11,12 @@ from daskenv_lab import config, registry
 from daskenv_lab.environments import Environment, environment_of_kind
 from daskenv_lab.errors import (
     ClusterGone,
+    LeftBehind,
     ProviderError,
     SettingsDiffer,
 )
 from daskenv_lab.providers import provider_for
-from daskenv_lab.session import Session, apply_size, current, opened, owner, remember
+from daskenv_lab.session import Session, apply_size, current, opened, remember
 from daskenv_lab.settings import differences, merge, sized, table
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from daskenv_lab.registry import Record
 
 _log = logging.getLogger("daskenv_lab")
+# Seconds between two looks for why workers do not come, which may cost calls of an API.
+_CLOSER_LOOK = 5.0
 
 
 def environment_for(what: str | Environment | None = None, **settings: Any) -> Environment:
@@ -90,7 +93,8 @@ def up(
     chosen = config.cluster_name(name)
     tell = progress or _log.info
     record = registry.read(chosen)
-    session = _reuse(record, asked) if record and record.ready and not replace else None
+    ready = record is not None and record.ready and not replace
+    session = _reuse(record, asked, _log.debug) if record and ready else None
     if session is None:
         with registry.lock(chosen, progress=tell):
             session = _reuse_or_create(chosen, asked, replace, timeout, tell)
@@ -119,11 +123,12 @@ def connect(name: str | None = None) -> Session:
     return remember(_connected(record, record.environment, hold=False))
 
 
-def _reuse(record: Record, asked: Environment) -> Session | None:
-    """Connect to a record's cluster; None if it is gone."""
+def _reuse(record: Record, asked: Environment, tell: Progress) -> Session | None:
+    """Connect to a record's cluster; None if it is gone, and why is told."""
     try:
         return _connected(record, asked, hold=True)
-    except ClusterGone:
+    except ClusterGone as gone:
+        tell(f"{record.name!r}: {gone}")
         return None
 
 
@@ -182,10 +187,13 @@ def _reuse_or_create(
     if record is None or record.ref is None:
         return _created(name, asked, provider, timeout, tell)
     if record.ready and not replace:
-        session = _reuse(record, asked)
+        session = _reuse(record, asked, tell)
         if session is not None:
             return session
         tell(f"The cluster {name!r} is gone; starting another")
+        # A cluster that ended by itself could not remove what is its own beside it.
+        former = provider_for(record.environment)
+        former.shutdown(record.ref, timeout=config.seconds("timeouts.stop"))
         return _created(name, asked, provider, timeout, tell)
     # Only once the new one runs is the former destroyed: settings may be wrong, or no room left.
     kept = record if record.ready else None
@@ -215,7 +223,7 @@ def _created(
         registry.write(record, ref=ref)
 
     with ExitStack() as undo:
-        undo.callback(*((registry.forget, name) if former is None else (registry.write, former)))
+        undo.push(_forgetting(name, former))
         ref = provider.create(
             name,
             timeout=limit,
@@ -226,7 +234,7 @@ def _created(
         connection = provider.connect(ref, timeout=config.seconds("timeouts.connect"))
         undo.callback(provider.close, connection)
         connection.set_label(
-            name=name, owner=owner(), fingerprint=asked.fingerprint, held=True,
+            name=name, owner=config.owner(), fingerprint=asked.fingerprint, held=True,
             environment=asked.without_hooks().to_dict(),
         )  # fmt: skip
         apply_size(provider, connection, asked)
@@ -236,10 +244,28 @@ def _created(
     return Session(record, connection, environment=asked, info=info, reused=False)
 
 
+def _forgetting(name: str, former: Record | None) -> Any:
+    """Give an exit callback that takes a record back; one that stands for something left stays."""
+
+    def leave(_: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, LeftBehind):
+            return
+        if former is None:
+            registry.forget(name)
+        else:
+            registry.write(former)
+
+    return leave
+
+
 def _adopted(name: str, asked: Environment, provider: Provider) -> Record | None:
     """Find a running cluster of ours that this machine has no record of, and record it."""
     try:
-        found = [info for info in provider.find() if info.name == name and info.owner]
+        found = [
+            info
+            for info in provider.find()
+            if info.name == name and info.status == "running" and _same_person(info)
+        ]
     except ProviderError:
         return None  # Creating will fail for the same reason, and say so.
     if not found:
@@ -249,13 +275,18 @@ def _adopted(name: str, asked: Environment, provider: Provider) -> Record | None
     )
 
 
+def _same_person(info: ClusterInfo) -> bool:
+    """Tell whether a cluster is this person's, from whatever machine: what is before the @."""
+    return bool(info.owner) and str(info.owner).split("@")[0] == config.owner().split("@")[0]
+
+
 def _wait_for_workers(
     provider: Provider, connection: Connection, asked: Environment, tell: Progress
 ) -> ClusterInfo:
     """Wait for the workers of a new cluster, as long as ``daskenv.timeouts.workers``."""
     wanted = asked.adaptive[0] if asked.adaptive else asked.n_workers or 0
     deadline = time.monotonic() + config.seconds("timeouts.workers")
-    told = -1
+    told, look_closer = -1, time.monotonic() + _CLOSER_LOOK
     while (info := provider.info(connection)).n_workers < wanted:
         if info.n_workers > told:
             told = info.n_workers
@@ -263,5 +294,10 @@ def _wait_for_workers(
         if time.monotonic() > deadline:
             tell(f"Only {info.n_workers} of {wanted} workers came; `daskenv logs` may say why")
             break
+        if time.monotonic() > look_closer:
+            look_closer = time.monotonic() + _CLOSER_LOOK
+            if troubles := provider.troubles(connection):
+                tell(f"Only {info.n_workers} of {wanted} workers came; {'; '.join(troubles)}")
+                break
         time.sleep(0.1)
     return info

@@ -6,15 +6,13 @@ leaves the cluster running; `Session.down` destroys it.
 
 from __future__ import annotations
 
-import getpass
 import logging
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
-from daskenv_lab.environments import DaskGatewayEnvironment
+from daskenv_lab.environments import DaskCloudProviderEnvironment, DaskGatewayEnvironment
 from daskenv_lab.providers import provider_for
 from daskenv_lab.settings import SIZES, Difference, sized
 
@@ -120,6 +118,21 @@ class Session:
         """Give the last lines of the scheduler's and of each worker's log, by address."""
         return self._provider.logs(self.connection, lines=lines)
 
+    def keep_alive(self, seconds: float) -> float | None:
+        """Let the cluster not end by itself for so long, whether it is used or not.
+
+        Returns
+        -------
+        float or None
+            Seconds until it may; None for one that never ends by itself.
+
+        Raises
+        ------
+        NotSupported
+            The idle time-out of this kind of cluster is not ours to set.
+        """
+        return self._provider.keep_alive(self.connection, seconds)
+
     def tuned(self) -> Environment:
         """Give the environment with the size that really runs now."""
         return sized(self.environment, self.info())
@@ -146,10 +159,13 @@ class Session:
         """
         from daskenv_lab.export import write_environment
 
+        tuned = self.tuned()
+        if isinstance(tuned, DaskCloudProviderEnvironment):
+            tuned = tuned.replace(rehearse=None)  # production is no rehearsal
         return write_environment(
-            self.tuned(),
+            tuned,
             Path(path),
-            source=f"the session {self.name!r} of {owner()}",
+            source=f"the session {self.name!r} of {config.owner()}",
             when=datetime.now(UTC),
             overwrite=overwrite,
         )
@@ -201,11 +217,6 @@ def current() -> Session | None:
 def opened(name: str) -> Session | None:
     """Give this process's session of that name, or None."""
     return _open.get(name)
-
-
-def owner() -> str:
-    """Give ``user@host``, as it stands in the label of each cluster of ours."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def remember(session: Session) -> Session:

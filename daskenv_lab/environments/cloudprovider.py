@@ -48,6 +48,9 @@ class DaskCloudProviderEnvironment(Environment):
         Called before and after a flow run.
     metadata : mapping, optional
         Free notes, stored with the deployment.
+    rehearse : bool
+        Use an emulated AWS account on this machine, for the two classes of AWS; an export leaves
+        it out.
     **provider_kwargs
         What the class's constructor gets.
 
@@ -68,6 +71,9 @@ n_workers=4, image='ghcr.io/example/flows:1')
     provider_class: str
     """The cluster class's dotted path."""
 
+    rehearse: bool
+    """Whether the AWS account is an emulated one on this machine."""
+
     def __init__(
         self,
         provider_class: type | str,
@@ -82,9 +88,11 @@ n_workers=4, image='ghcr.io/example/flows:1')
         on_start: Hook | None = None,
         on_exit: Hook | None = None,
         metadata: Mapping[str, Any] | None = None,
+        rehearse: bool = False,
         **provider_kwargs: Any,
     ) -> None:
         self._put("provider_class", _class_path(provider_class))
+        self._put("rehearse", self._checked_rehearse(rehearse))
         self._set_shared(
             n_workers=n_workers,
             adaptive_min_workers=adaptive_min_workers,
@@ -98,6 +106,24 @@ n_workers=4, image='ghcr.io/example/flows:1')
             metadata=metadata,
             extra=provider_kwargs,
         )
+
+    @property
+    def short_name(self) -> str | None:
+        """``fargate`` or ``ecs``, or None for any other class."""
+        named = {path: name for name, path in PROVIDER_CLASSES.items()}
+        return named.get(self.provider_class)
+
+    def _checked_rehearse(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise EnvironmentValueError(
+                f"rehearse={value!r} is a {type(value).__name__}; it takes True or False"
+            )
+        if value and self.short_name is None:
+            raise EnvironmentValueError(
+                f"rehearse=True was given for {self.provider_class}; only "
+                f"{' and '.join(PROVIDER_CLASSES)} can be rehearsed on this machine"
+            )
+        return value
 
     @property
     def provider_kwargs(self) -> Mapping[str, Any]:

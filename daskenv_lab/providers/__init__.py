@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from daskenv_lab.environments import (
     EMBEDDED,
+    DaskCloudProviderEnvironment,
     DaskGatewayEnvironment,
     Environment,
     RemoteDaskEnvironment,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["provider_for"]
 
 _HOMES = {
+    "fargate": ("daskenv_lab.providers.fargate.provider", "FargateProvider"),
     "gateway": ("daskenv_lab.providers.gateway", "GatewayProvider"),
     "local": ("daskenv_lab.providers.local", "LocalProvider"),
     "process": ("daskenv_lab.providers.process", "ProcessProvider"),
@@ -45,6 +47,8 @@ def provider_for(environment: Environment) -> Provider:
 def _word(environment: Environment) -> str:
     if isinstance(environment, RemoteDaskEnvironment):
         return "remote"
+    if isinstance(environment, DaskCloudProviderEnvironment) and environment.short_name:
+        return "fargate"
     if not isinstance(environment, DaskGatewayEnvironment):
         return "process"
     if environment.gateway_address != EMBEDDED:

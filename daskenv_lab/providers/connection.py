@@ -134,6 +134,8 @@ class Connection:
             idle_since=None if idle is None else datetime.fromtimestamp(idle, UTC),
             requested=None if adaptive else requested,
             adaptive=tuple(adaptive) if adaptive else None,
+            adaptive_holder=label.get("adaptive_holder") if adaptive else None,
+            stops_in=told["stops_in"],
             clients=told["clients"],
             tasks=told["tasks"],
             workers=tuple(WorkerInfo(**w) for w in told["workers"]),

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from daskenv_lab.errors import NotSupported
+
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.environments import Environment
@@ -54,6 +56,8 @@ class Provider(Protocol):
         Raises
         ------
         ProviderUnreachable, AuthenticationFailed, ClusterStartError, WaitTimeout
+        LeftBehind
+            It failed, and something could not be removed; the reference still stands for it.
         """
         ...
 
@@ -83,6 +87,28 @@ class Provider(Protocol):
     def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
         """Give the last lines of the scheduler's and of each worker's log, by address."""
         return connection.logs(lines)
+
+    def troubles(self, connection: Connection) -> list[str]:  # noqa: ARG002 - for others to use
+        """Say in a sentence each why workers that were asked for do not come, if that is known."""
+        return []
+
+    def keep_alive(self, connection: Connection, seconds: float) -> float | None:  # noqa: ARG002
+        """Let the cluster not end by itself for so long.
+
+        Returns
+        -------
+        float or None
+            Seconds until it may; None for one that never ends by itself.
+
+        Raises
+        ------
+        NotSupported
+            Its idle time-out is not ours to set.
+        """
+        raise NotSupported(
+            f"the cluster {connection.ref.id!r} has no idle time-out that can be put off; a "
+            "connected client keeps a cluster of this kind alive"
+        )
 
     def close(self, connection: Connection) -> None:
         """Let go of a connection; the cluster lives on. May be called twice."""

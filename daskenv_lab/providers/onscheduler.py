@@ -6,6 +6,7 @@ The module is pickled by value, so that nothing here may refer to another module
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import cloudpickle
@@ -38,6 +39,8 @@ def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
                 states[state] = states.get(state, 0) + number
     gateway = dask_scheduler.services.get("gateway")
     adapts = gateway is not None and gateway.adapt_task is not None
+    watch = getattr(dask_scheduler, "daskenv_watch", None) or {}
+    ends = max(watch.get("used", 0.0) + watch.get("timeout", 0.0), watch.get("kept_until", 0.0))
     clients = [c for c in dask_scheduler.clients if c not in ("fire-and-forget", asker)]
     return {
         "id": dask_scheduler.id,
@@ -47,6 +50,7 @@ def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
         "busy": any(states.get(s) for s in ("processing", "waiting", "queued", "no-worker")),
         "requested": None if gateway is None or adapts else gateway.count,
         "adaptive": [gateway.minimum, gateway.maximum] if adapts else None,
+        "stops_in": max(ends - time.monotonic(), 0.0) if watch.get("timeout") else None,
         "clients": len(clients),
         "tasks": states,
         "workers": workers,

@@ -120,9 +120,7 @@ class Aws:
         if endpoint is not None:
             self._stay_here()
         if credentials is not None:
-            self._session.set_credentials(
-                credentials.key_id, credentials.secret, credentials.token
-            )
+            self._session.set_credentials(credentials.key_id, credentials.secret, credentials.token)
         with _plain_words("the configuration of AWS"):
             found = region or self._session.get_config_variable("region")
         if not found:
@@ -180,9 +178,7 @@ class Aws:
         with _plain_words(f"{service}:{client.meta.method_to_api_mapping[operation]}"):
             return dict(getattr(client, operation)(**parameters))
 
-    def pages(
-        self, service: str, operation: str, key: str, **parameters: Any
-    ) -> Iterator[Any]:
+    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> Iterator[Any]:
         """Go through the entries under `key` of all pages of an operation.
 
         Raises

@@ -1,0 +1,330 @@
+"""Clusters in AWS Fargate and ECS, which any session finds again by their tags."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING, ClassVar
+
+from daskenv_lab import config
+from daskenv_lab.bounded import Deadline
+from daskenv_lab.cluster import ClusterInfo, ClusterRef
+from daskenv_lab.errors import (
+    ClusterGone,
+    ClusterStartError,
+    DaskEnvLabError,
+    LeftBehind,
+    NotSupported,
+    ProviderError,
+    ProviderUnreachable,
+    WaitTimeout,
+)
+from daskenv_lab.providers.contract import Provider
+from daskenv_lab.providers.credentials import security_from
+from daskenv_lab.providers.fargate import (
+    adaptive,
+    fleet,
+    ingress,
+    inscheduler,
+    listing,
+    logs,
+    scaling,
+    shared,
+    vault,
+)
+from daskenv_lab.providers.fargate import settings as asked
+from daskenv_lab.providers.fargate.account import account, place
+from daskenv_lab.providers.fargate.fleet import Order
+from daskenv_lab.providers.fargate.launch import launch, why_stopped
+from daskenv_lab.providers.fargate.reach import reach
+from daskenv_lab.providers.fargate.resource import LOG_GROUP, NAME
+from daskenv_lab.providers.fargate.tags import Identity
+from daskenv_lab.providers.fargate.tls import Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daskenv_lab.environments import Environment
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import OnSubmitted, Progress
+    from daskenv_lab.providers.fargate.aws import Aws
+    from daskenv_lab.providers.fargate.fleet import Task
+    from daskenv_lab.providers.fargate.settings import Settings
+    from daskenv_lab.providers.fargate.shared import Shared
+
+_log = logging.getLogger("daskenv_lab")
+_ONE_LOOK = 5.0
+_STOPPED = ("STOPPED", "DEPROVISIONING", "DELETED")
+
+
+class NotEncryptedWarning(UserWarning):
+    """Whoever reaches the scheduler's port can run code on the cluster."""
+
+
+class NotBootstrapped(ProviderError):
+    """The shared set of resources is not there yet."""
+
+
+class FargateProvider(Provider):
+    """A scheduler's task and its workers' tasks, with one secret, beside the shared set.
+
+    Examples
+    --------
+    >>> from daskenv_lab import DaskCloudProviderEnvironment
+    >>> FargateProvider(DaskCloudProviderEnvironment("fargate")).name
+    'fargate'
+    """
+
+    name: ClassVar[str] = "fargate"
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = asked.check(environment)
+
+    def create(
+        self, label: str, *, timeout: float, progress: Progress, on_submitted: OnSubmitted
+    ) -> ClusterRef:
+        """Start a scheduler, and the workers that the environment asks for beside it."""
+        deadline = Deadline(timeout)
+
+        def tell(sentence: str) -> None:
+            progress(f"{label!r}: {sentence}")
+
+        settings = asked.resolve(self.environment)
+        aws = account(self.environment, start=tell)
+        ref = ClusterRef(provider=self.name, id=vault.token(), location=place(aws))
+        on_submitted(ref)
+        try:
+            self._start(aws, ref, label, settings, deadline, tell)
+        except BaseException as error:
+            self._take_back(ref, error)
+            raise
+        return ref
+
+    def connect(self, ref: ClusterRef, *, timeout: float) -> Connection:
+        """Find the scheduler's task by its tags, fetch the TLS material, and connect."""
+        limit = Deadline(timeout)
+        aws = self._account()
+        if aws is None:
+            raise ClusterGone(
+                "the rehearsal does not run any more, and with it went its clusters; start another "
+                "with `daskenv up`"
+            )
+        scheduler = adaptive.scheduler_of(aws, self._ecs_cluster, ref)
+        if scheduler is None:
+            raise listing.ended(aws, self._ecs_cluster, ref)
+        if scheduler.private_ip is None:
+            raise ProviderUnreachable(
+                f"the scheduler's task of {ref.id!r} is {scheduler.status} and has no address "
+                "yet; wait a little"
+            )
+        return reach(self.environment, aws, ref, scheduler, limit)
+
+    def scale(self, connection: Connection, n: int) -> None:
+        """Start the tasks that lack, or let the surplus hand over its data and stop it."""
+        aws, order = self._workers_of(connection)
+        connection.set_label(requested=n, adaptive=None)
+        adaptive.forget(connection.ref)
+        deadline = Deadline(config.seconds("timeouts.workers"))
+        scaling.scale(aws, connection, order, n, deadline=deadline, progress=_log.info)
+
+    def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
+        """Have one process of this machine follow the load, unless one does already."""
+        aws, _ = self._workers_of(connection)
+        connection.set_label(requested=None, adaptive=[minimum, maximum])
+        adaptive.hold(self.environment, aws, self._ecs_cluster, connection)
+
+    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
+        """Give the last lines of each task's log in CloudWatch, the stopped ones' too."""
+        aws = account(self.environment)
+        return logs.of_cluster(aws, self._ecs_cluster, connection.ref.id, self._log_group, lines)
+
+    def troubles(self, connection: Connection) -> list[str]:
+        """Say why workers stopped that nobody told to, once for each reason."""
+        aws = account(self.environment)
+        ended = {
+            t.reason: t
+            for t in fleet.of_everybody(aws, self._ecs_cluster, stopped=True)
+            if t.identity and t.identity.cluster == connection.ref.id and t.failed
+        }
+        return [f"a task stopped: {why_stopped(aws, self._log_group, t)}" for t in ended.values()]
+
+    def keep_alive(self, connection: Connection, seconds: float) -> float | None:
+        """Let the cluster not end by itself for so long; gives the time left until it may."""
+        left = scaling.on_scheduler(connection, inscheduler.keep_alive, seconds=seconds)
+        return None if left is None else float(left)
+
+    def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
+        """Stop all tasks of the cluster, and remove its secret and its rule for our address."""
+        deadline = Deadline(timeout)
+        aws = self._account()
+        if aws is None:
+            return  # All of it went with the rehearsal.
+        adaptive.forget(ref)
+        tasks = fleet.of_cluster(aws, self._ecs_cluster, f"daskenv/{ref.id}")
+        arns = [t.arn for t in tasks]
+        secret = next((i.secret for t in tasks if (i := t.identity) and i.secret), "")
+        fleet.stop(aws, self._ecs_cluster, arns, reason="daskenv down")
+        vault.remove(aws, ref.id, name=secret)
+        last = fleet.wait(aws, self._ecs_cluster, arns, _all_stopped, deadline=deadline)
+        if left := [t for t in last if t.status not in _STOPPED]:
+            raise WaitTimeout(
+                f"{len(left)} tasks of the cluster {ref.id!r} are still {left[0].status} after "
+                f"{timeout:g} s, and were told to stop; look again with `daskenv ls`"
+            )
+        self._withdraw(aws)
+
+    def find(self) -> list[ClusterInfo]:
+        """List the clusters of ours in the account, whoever made them, and what is left of some."""
+        aws = self._account()
+        return [] if aws is None else listing.clusters(self.environment, aws)
+
+    def _start(
+        self,
+        aws: Aws,
+        ref: ClusterRef,
+        label: str,
+        settings: Settings,
+        deadline: Deadline,
+        progress: Progress,
+    ) -> None:
+        resources = self._resources(aws, progress)
+        material, protocol = self._tls()
+        e = self.environment
+        launched = launch(
+            aws,
+            resources,
+            settings,
+            Identity(
+                cluster=ref.id,
+                name=label,
+                owner=config.owner(),
+                fingerprint=e.fingerprint,
+                allow=self._caller(aws, settings, resources),
+                port=str(settings.scheduler_port),
+                protocol=protocol,
+                public="" if settings.private else "1",
+            ),
+            material,
+            n_workers=e.adaptive[0] if e.adaptive else e.n_workers or 0,
+            deadline=deadline,
+            progress=progress,
+        )
+        progress("the scheduler's task runs; waiting for the scheduler to answer")
+        connection = self._first_connection(aws, ref, launched.scheduler, deadline)
+        with contextlib.closing(connection):
+            connection.set_label(workers_order=launched.workers.to_dict())
+            scaling.on_scheduler(connection, inscheduler.watch, timeout=settings.idle_timeout)
+        launched.first_workers.result(max(deadline.left, 1.0))
+
+    def _resources(self, aws: Aws, progress: Progress) -> Shared:
+        """Find the shared set; a rehearsal's is made at once."""
+        given = asked.resources(self.environment)
+        if (found := shared.find(aws, given)) is not None:
+            return found
+        if aws.rehearsal:
+            return shared.ensure(aws, given, progress=progress)
+        lacking = [r for r in shared.plan(aws, given) if r.state in ("missing", "damaged")]
+        raise NotBootstrapped(
+            f"the account lacks {', '.join(f'the {r.kind} {r.name!r}' for r in lacking)} in "
+            f"{aws.region}; make the shared set once with `daskenv bootstrap`, look at it first "
+            "with `daskenv bootstrap --dry-run`, or name resources of your own in the profile"
+        )
+
+    def _tls(self) -> tuple[Tls | None, str]:
+        """Give fresh TLS material, if the user brings none, and the scheduler's protocol."""
+        security = self.environment.security
+        if security is None or security is True:
+            return Tls.fresh(), "tls"
+        if security is False:
+            warnings.warn(
+                "security=False: whoever reaches the scheduler's port can run code on the "
+                "cluster; leave security out for mutual TLS",
+                NotEncryptedWarning,
+                stacklevel=2,
+            )
+            return None, "tcp"
+        theirs = security_from(security)
+        return None, "tls" if theirs and theirs.require_encryption else "tcp"
+
+    def _caller(self, aws: Aws, settings: Settings, resources: Shared) -> str:
+        """Give the address to let in; none where the user's own groups decide."""
+        given = self.environment.provider_kwargs.get("allow_from")
+        if "security_groups" in asked.resources(self.environment) and given is None:
+            return ""
+        return ingress.caller_cidr(given, aws=aws, private=settings.private, vpc=resources.vpc)
+
+    def _first_connection(
+        self, aws: Aws, ref: ClusterRef, scheduler: Task, deadline: Deadline
+    ) -> Connection:
+        """Connect as soon as the scheduler listens; if its task ends before, say why."""
+        while True:
+            try:
+                limit = Deadline(min(deadline.left, _ONE_LOOK))
+                return reach(self.environment, aws, ref, scheduler, limit)
+            except ClusterGone as silent:
+                [scheduler] = fleet.describe(aws, self._ecs_cluster, [scheduler.arn])
+                if not scheduler.wanted:
+                    why = why_stopped(aws, self._log_group, scheduler)
+                    raise ClusterStartError(
+                        f"the scheduler ended before it answered: {why}"
+                    ) from silent
+                if deadline.passed:
+                    raise WaitTimeout(
+                        f"the scheduler's task runs, and nothing answers at its port within "
+                        f"{deadline.seconds:g} s; look with `daskenv doctor fargate`, which names "
+                        "the failing hop"
+                    ) from silent
+
+    def _take_back(self, ref: ClusterRef, error: BaseException) -> None:
+        """Remove what was started of a cluster."""
+        try:
+            self.shutdown(ref, timeout=config.seconds("timeouts.stop"))
+        except DaskEnvLabError as left:
+            raise LeftBehind(
+                f"{str(error).rstrip('.') or 'the start was interrupted'}; and what was started "
+                f"could not be removed ({left}); try `daskenv reap` later"
+            ) from error
+
+    def _account(self) -> Aws | None:
+        """Give the way to the account; None if it was a rehearsal that is over."""
+        try:
+            return account(self.environment)
+        except ProviderUnreachable:
+            if self.environment.rehearse:
+                return None
+            raise
+
+    @property
+    def _ecs_cluster(self) -> str:
+        return str(asked.resources(self.environment).get("cluster_arn", NAME))
+
+    @property
+    def _log_group(self) -> str:
+        return str(asked.resources(self.environment).get("cloudwatch_logs_group", LOG_GROUP))
+
+    def _workers_of(self, connection: Connection) -> tuple[Aws, Order]:
+        """Give what each worker of a cluster is asked for with."""
+        written = connection.label().get("workers_order")
+        if not written:
+            raise NotSupported(
+                f"the cluster {connection.ref.id!r} was not finished by whoever started it; remove "
+                "it with `daskenv down`, and start another"
+            )
+        return account(self.environment), Order.from_dict(written)
+
+    def _withdraw(self, aws: Aws) -> None:
+        """Close the way for addresses from which nobody has a cluster any more."""
+        given = asked.resources(self.environment)
+        found = None if "security_groups" in given else shared.find(aws, given)
+        for group in found.security_groups if found else ():
+            ingress.withdraw(aws, group, wanted=lambda: _let_in(aws))
+
+
+def _all_stopped(tasks: list[Task]) -> bool:
+    return all(t.status in _STOPPED for t in tasks)
+
+
+def _let_in(aws: Aws) -> set[str]:
+    """Collect the addresses that the tags of running tasks name."""
+    return {i.allow for t in listing.running(aws) if (i := t.identity) and i.allow}

@@ -1,0 +1,226 @@
+"""The rehearsal's background server: one for each user and interpreter, found again by all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from daskenv_lab import config
+from daskenv_lab.background import (
+    end_all,
+    last_lines,
+    log_file,
+    private_folder,
+    processes_under,
+    read_record,
+    recorded_process,
+    spawn,
+)
+from daskenv_lab.bounded import Deadline
+from daskenv_lab.errors import ClusterStartError, NotSupported, StateError, WaitTimeout
+from daskenv_lab.rehearsal.place import Latency, Rehearsal
+from daskenv_lab.rehearsal.wire import ask, healthy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from subprocess import Popen
+
+SERVER = "daskenv_lab.rehearsal.server"
+RECORD = "server.json"
+_LOCK = "start.lock"
+
+
+def start(
+    *,
+    timeout: float | None = None,
+    progress: Callable[[str], None] | None = None,
+    latency: str | None = None,
+) -> Rehearsal:
+    """Find the running rehearsal, or start it, once however many ask.
+
+    It outlives this process, and ends by itself when it has had no tasks and no calls for
+    ``daskenv.rehearsal.idle-timeout``.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds to wait for it; by default ``daskenv.timeouts.start``.
+    progress : callable, optional
+        Told what is waited for.
+    latency : str, optional
+        A profile, ``none`` or ``realistic``, that a running rehearsal takes over too. By default
+        ``daskenv.rehearsal.latency`` for a new one.
+
+    Raises
+    ------
+    NotSupported
+        moto is not installed, or this is not Linux.
+    ClusterStartError, WaitTimeout
+        It did not start; its log's last lines are in the message.
+
+    Examples
+    --------
+    >>> start().region  # doctest: +SKIP
+    'us-east-1'
+    """
+    wanted = None if latency is None else Latency.of(latency)
+    deadline = Deadline(config.seconds("timeouts.start") if timeout is None else timeout)
+    folder = server_folder()
+    here = _running(folder)
+    if here is None:
+        _can_rehearse()
+        private_folder(folder)
+        with _locked(folder, deadline.left):
+            here = _running(folder)
+            if here is None:
+                (progress or _silent)("starting the rehearsal on this machine")
+                return _start(folder, deadline, wanted)
+    if wanted is not None:
+        ask(here, "POST", "latency", wanted.to_dict())
+    return here
+
+
+def status() -> Rehearsal | None:
+    """Find the running rehearsal of this interpreter, or None."""
+    return _running(server_folder())
+
+
+def stop(timeout: float) -> bool:
+    """Stop every rehearsal of this user with all its tasks, and remove its files.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds for each to end in good order; what remains is killed.
+
+    Returns
+    -------
+    bool
+        Whether one ran.
+
+    Raises
+    ------
+    WaitTimeout
+        Another process is starting one at this moment, and does not finish.
+    """
+    ran = False
+    for folder in sorted(config.state_dir().glob("rehearsal-*")):
+        with _locked(folder, timeout):
+            if (server := recorded_process(read_record(folder / RECORD))) is not None:
+                ran = True
+                if not server.terminate(timeout):
+                    server.kill()
+            _clean(folder)
+    return ran
+
+
+def server_folder() -> Path:
+    """Give the folder of the rehearsal whose tasks run with this interpreter."""
+    made_of = f"{sys.executable}\n{sys.prefix}"
+    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+    return config.state_dir() / f"rehearsal-{fingerprint}"
+
+
+def _running(folder: Path) -> Rehearsal | None:
+    record = read_record(folder / RECORD)
+    if not recorded_process(record) or not healthy(str(record.get("endpoint"))):
+        return None
+    return Rehearsal.from_dict(record)
+
+
+def _can_rehearse() -> None:
+    if not sys.platform.startswith("linux"):
+        raise NotSupported(
+            f"a rehearsal needs Linux, where all of 127.0.0.0/8 is this machine, and this is "
+            f"{sys.platform}; use a Linux machine or container, or a real account"
+        )
+    # Looked for, and not imported: only the server needs it.
+    missing = [name for name in ("moto", "flask") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotSupported(
+            f"a rehearsal needs {' and '.join(missing)}, which cannot be imported; "
+            'run pip install "daskenv_lab[rehearsal]"'
+        )
+
+
+def _start(folder: Path, deadline: Deadline, latency: Latency | None) -> Rehearsal:
+    old = recorded_process(read_record(folder / RECORD))
+    if old is not None:
+        # It runs and does not answer: nothing can be asked of it any more.
+        old.kill()
+    _clean(folder)
+    settings: dict[str, Any] = {
+        "region": str(config.get("rehearsal.region")),
+        "idle_timeout": config.seconds("rehearsal.idle-timeout"),
+        "latency": (latency or Latency.of(config.get("rehearsal.latency"))).to_dict(),
+        "images": dict(config.get("rehearsal.images") or {}),
+    }
+    child = spawn(SERVER, [str(folder)], folder=folder, order=json.dumps(settings).encode())
+    try:
+        return _started(child, folder, deadline)
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()
+        raise
+
+
+def _started(child: Popen[bytes], folder: Path, deadline: Deadline) -> Rehearsal:
+    log = log_file(folder, SERVER)
+    while True:
+        record = read_record(folder / RECORD)
+        if record.get("pid") == child.pid and healthy(str(record.get("endpoint"))):
+            return Rehearsal.from_dict(record)
+        if child.poll() is not None:
+            raise ClusterStartError(
+                f"the rehearsal ended with code {child.returncode} before it was ready; its log "
+                f"{log} says:\n{last_lines(log)}"
+            )
+        if deadline.passed:
+            raise WaitTimeout(
+                f"the rehearsal did not start within {deadline.seconds:g} s; raise "
+                f"daskenv.timeouts.start; its log {log} says:\n{last_lines(log)}"
+            )
+        deadline.pause(0.05)
+
+
+def _clean(folder: Path) -> None:
+    """End what a server left running, and remove its files."""
+    end_all(processes_under(folder), patience=2)
+    for inside in folder.iterdir():
+        if inside.is_dir():
+            shutil.rmtree(inside, ignore_errors=True)
+        elif inside.suffix != ".lock":
+            inside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, timeout: float) -> Iterator[None]:
+    lock = filelock.FileLock(folder / _LOCK, mode=0o600)
+    try:
+        lock.acquire(timeout=timeout, poll_interval=0.05)
+    except filelock.Timeout as error:
+        raise WaitTimeout(
+            f"another process has been starting or stopping the rehearsal in {folder} for "
+            f"{timeout:g} s; try again, or see {log_file(folder, SERVER)}"
+        ) from error
+    except OSError as error:
+        raise StateError(
+            f"{folder / _LOCK} cannot be written ({error.strerror or error}); mend the folder, or "
+            "name another with DASK_DASKENV__STATE_DIR"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _silent(_: str) -> None:
+    pass
