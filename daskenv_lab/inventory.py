@@ -7,9 +7,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from daskenv_lab import config, registry
+from daskenv_lab import config, registry, rehearsal
 from daskenv_lab.cluster import ClusterInfo
-from daskenv_lab.environments import EMBEDDED, DaskGatewayEnvironment
+from daskenv_lab.environments import (
+    EMBEDDED,
+    DaskCloudProviderEnvironment,
+    DaskGatewayEnvironment,
+)
 from daskenv_lab.errors import (
     DaskEnvLabError,
     ProviderError,
@@ -28,8 +32,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("daskenv_lab")
 
 
-def ls() -> list[ClusterInfo]:
+def ls(what: str | Environment | None = None) -> list[ClusterInfo]:
     """List our clusters, and the others that run at the same providers.
+
+    Parameters
+    ----------
+    what : str or Environment, optional
+        A further profile, kind or environment, whose provider is asked too.
 
     Returns
     -------
@@ -42,7 +51,7 @@ def ls() -> list[ClusterInfo]:
     >>> [info.name for info in ls()]  # doctest: +SKIP
     ['dev']
     """
-    found, silent = _found()
+    found, silent = _found(what)
     rows = []
     for record in _records():
         info = next((i for i in found if i.ref == record.ref), None)
@@ -141,7 +150,9 @@ def down_all(*, timeout: float | None = None) -> list[str]:
     return stopped
 
 
-def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInfo]:
+def reap(
+    what: str | Environment | None = None, *, idle: float | None = None, dry_run: bool = False
+) -> list[ClusterInfo]:
     """Remove the clusters of ours that nobody holds.
 
     Those are: a detached cluster, one that no record names (its creator died, or its record was
@@ -151,6 +162,8 @@ def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInf
 
     Parameters
     ----------
+    what : str or Environment, optional
+        A further profile, kind or environment, whose provider is asked too.
     idle : float, optional
         Seconds; by default ``daskenv.reap.idle``.
     dry_run : bool
@@ -162,11 +175,9 @@ def reap(*, idle: float | None = None, dry_run: bool = False) -> list[ClusterInf
         What was removed, or would be.
     """
     limit = config.seconds("reap.idle") if idle is None else idle
-    found, silent = _found()
-    removed = []
-    for info in found:
-        if _unused(info, limit) and _reaped(info, dry_run=dry_run):
-            removed.append(info)
+    found, silent = _found(what)
+    unused = [info for info in found if _unused(info, limit)]
+    removed = [info for info in unused if _reaped(info, what, dry_run=dry_run)]
     return removed + _reap_left_records(found, silent, dry_run=dry_run)
 
 
@@ -178,7 +189,7 @@ def _unused(info: ClusterInfo, limit: float) -> bool:
     return info.status == "running" and not info.clients and info.idle >= limit
 
 
-def _reaped(info: ClusterInfo, *, dry_run: bool) -> bool:
+def _reaped(info: ClusterInfo, what: str | Environment | None, *, dry_run: bool) -> bool:
     """Remove a cluster if nobody holds it, which is looked at under its name's lock."""
     record = next((r for r in _records() if r.ref == info.ref), None)
     name = record.name if record else info.name
@@ -188,7 +199,7 @@ def _reaped(info: ClusterInfo, *, dry_run: bool) -> bool:
         if not free or not unheld:
             return False
         if not dry_run:
-            place = record.environment if record else _environment_at(info)
+            place = record.environment if record else _environment_at(info, what)
             limit = config.seconds("timeouts.stop")
             provider_for(place).shutdown(info.ref, timeout=limit)
             if record is not None:
@@ -196,9 +207,9 @@ def _reaped(info: ClusterInfo, *, dry_run: bool) -> bool:
     return True
 
 
-def _environment_at(info: ClusterInfo) -> Environment:
+def _environment_at(info: ClusterInfo, what: str | Environment | None) -> Environment:
     """Give an environment whose provider runs a cluster."""
-    places = _places()
+    places = _places(what)
     same = [e for (word, _), e in places.items() if word == info.ref.provider]
     exact = [e for (_, where), e in places.items() if where and where == info.ref.location]
     return (exact or same)[0]
@@ -245,14 +256,20 @@ def _servers() -> dict[str, Callable[[float], object]]:
     from daskenv_lab.flows.api import stop_local_api
     from daskenv_lab.providers.local import stop_server
 
-    return {"the embedded Gateway": stop_server, "the local Prefect API": stop_local_api}
+    return {
+        "the embedded Gateway": stop_server,
+        "the local Prefect API": stop_local_api,
+        "the rehearsal": rehearsal.stop,
+    }
 
 
-def _found() -> tuple[list[ClusterInfo], set[tuple[str, str]]]:
+def _found(
+    what: str | Environment | None,
+) -> tuple[list[ClusterInfo], set[tuple[str, str]]]:
     """Ask each provider once for what it runs, and note those that do not answer."""
     found: dict[object, ClusterInfo] = {}
     silent = set()
-    for place, environment in _places().items():
+    for place, environment in _places(what).items():
         try:
             for info in provider_for(environment).find():
                 found[info.ref] = info
@@ -262,17 +279,23 @@ def _found() -> tuple[list[ClusterInfo], set[tuple[str, str]]]:
     return list(found.values()), silent
 
 
-def _places() -> dict[tuple[str, str], Environment]:
+def _places(what: str | Environment | None) -> dict[tuple[str, str], Environment]:
     """Give one environment for each provider and address that we know of."""
     environments = [DaskGatewayEnvironment(EMBEDDED), *(r.environment for r in _records())]
     with contextlib.suppress(DaskEnvLabError):
         environments.append(environment_for())
+    if what is not None:
+        environments.append(environment_for(what))
     return {_place(environment): environment for environment in environments}
 
 
 def _place(environment: Environment) -> tuple[str, str]:
+    provider = provider_for(environment).name
+    if isinstance(environment, DaskCloudProviderEnvironment) and environment.short_name:
+        region = environment.provider_kwargs.get("region_name", "")
+        return provider, "rehearsal" if environment.rehearse else str(region)
     where = [getattr(environment, k, "") for k in ("gateway_address", "provider_class", "address")]
-    return provider_for(environment).name, next((str(w) for w in where if w), "")
+    return provider, next((str(w) for w in where if w), "")
 
 
 def _records() -> list[Record]:

@@ -10,14 +10,16 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from daskenv_lab import config, registry
 from daskenv_lab.environments import DaskCloudProviderEnvironment, DaskGatewayEnvironment
+from daskenv_lab.errors import UnknownNameError, did_you_mean
 from daskenv_lab.providers import provider_for
 from daskenv_lab.settings import SIZES, Difference, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.environments import Environment
@@ -114,9 +116,45 @@ class Session:
         """Let the number of workers follow the load between two bounds."""
         self._set_size(adaptive_min_workers=minimum, adaptive_max_workers=maximum)
 
-    def logs(self, lines: int = 50) -> Mapping[str, str]:
-        """Give the last lines of the scheduler's and of each worker's log, by address."""
-        return self._provider.logs(self.connection, lines=lines)
+    def logs(self, lines: int = 50, worker: str | None = None) -> Mapping[str, str]:
+        """Give the last lines of the scheduler's and of each worker's log, by address.
+
+        Parameters
+        ----------
+        lines : int
+            How many of each at most.
+        worker : str, optional
+            Only that worker's: its address, or the host in it.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such worker; the nearest is named.
+        """
+        told = self._provider.logs(self.connection, lines=lines)
+        if worker is None:
+            return told
+        chosen = {who: log for who, log in told.items() if worker in (who, urlsplit(who).hostname)}
+        if not chosen:
+            raise UnknownNameError(
+                f"no worker of {self.name!r} is called {worker!r}; {did_you_mean(worker, told)}"
+            )
+        return chosen
+
+    def follow_logs(self, worker: str | None = None) -> Iterator[tuple[str, str]]:
+        """Go through the lines of all logs (or one worker's) as they are written, until the end.
+
+        Yields
+        ------
+        tuple of str
+            Whose line it is, and the line.
+
+        Raises
+        ------
+        NotSupported
+            This kind of cluster only tells its last lines.
+        """
+        return self._provider.follow_logs(self.connection, worker=worker)
 
     def keep_alive(self, seconds: float) -> float | None:
         """Let the cluster not end by itself for so long, whether it is used or not.

@@ -40,11 +40,13 @@ def state_dir() -> Path:
 def nothing_left_behind() -> Iterator[None]:
     """Stop the background servers at the end, and fail if any process of ours stays."""
     yield
+    from daskenv_lab import rehearsal
     from daskenv_lab.flows.api import stop_local_api
     from daskenv_lab.providers.local import stop_server
 
     stop_server(timeout=30)
     stop_local_api(timeout=30)
+    rehearsal.stop(timeout=30)
     deadline = time.monotonic() + 20
     while (left := processes_in(_ROOT)) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -7,7 +7,7 @@ lock; whoever calls `create` may call `shutdown`, and whoever calls `connect` ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from daskenv_lab.errors import NotSupported
@@ -87,6 +87,21 @@ class Provider(Protocol):
     def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
         """Give the last lines of the scheduler's and of each worker's log, by address."""
         return connection.logs(lines)
+
+    def follow_logs(
+        self, connection: Connection, *, worker: str | None
+    ) -> Iterator[tuple[str, str]]:
+        """Go through the lines of all logs, or of one worker's, as they are written.
+
+        Raises
+        ------
+        NotSupported
+            This kind of cluster only tells its last lines.
+        """
+        raise NotSupported(
+            f"the logs of the cluster {connection.ref.id!r}{f' for {worker}' if worker else ''} "
+            "cannot be followed; look at the last lines with `daskenv logs`"
+        )
 
     def troubles(self, connection: Connection) -> list[str]:  # noqa: ARG002 - for others to use
         """Say in a sentence each why workers that were asked for do not come, if that is known."""

@@ -37,6 +37,9 @@ SERVER = "daskenv_lab.rehearsal.server"
 RECORD = "server.json"
 _LOCK = "start.lock"
 
+# moto reads these when it is imported: AWS's own policies are wanted, its machine images are not.
+_FOR_MOTO = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true", "MOTO_EC2_LOAD_DEFAULT_AMIS": "false"}
+
 
 def start(
     *,
@@ -163,7 +166,8 @@ def _start(folder: Path, deadline: Deadline, latency: Latency | None) -> Rehears
         "latency": (latency or Latency.of(config.get("rehearsal.latency"))).to_dict(),
         "images": dict(config.get("rehearsal.images") or {}),
     }
-    child = spawn(SERVER, [str(folder)], folder=folder, order=json.dumps(settings).encode())
+    order = json.dumps(settings).encode()
+    child = spawn(SERVER, [str(folder)], folder=folder, order=order, variables=_FOR_MOTO)
     try:
         return _started(child, folder, deadline)
     except BaseException:

@@ -134,9 +134,7 @@ def _output(cloud: Cloud, task: Task, container: Container) -> Output:
 async def _run(cloud: Cloud, task: Task, processes: list[Process]) -> None:
     """Wait until an essential container ends, or the task is to end."""
     ends = {
-        asyncio.create_task(process.wait())
-        for process in processes
-        if process.container.essential
+        asyncio.create_task(process.wait()) for process in processes if process.container.essential
     }
     halted = asyncio.create_task(task.halt.wait())
     try:

@@ -172,7 +172,9 @@ def _command(cloud: Cloud, task: Task, container: Container, path: str) -> list[
     try:
         return found(on_address(command, task.private or "127.0.0.1"), path)
     except NotInImage as error:
-        raise CannotStart(_cannot_start(str(error), "executable file not found in $PATH")) from error
+        raise CannotStart(
+            _cannot_start(str(error), "executable file not found in $PATH")
+        ) from error
 
 
 def _cannot_start(program: str, why: str) -> str:

@@ -82,9 +82,7 @@ def _instances(cloud: Cloud) -> None:
             iam_instance_profile_arn=None,
             metadata_options={},
         )
-        registered = cloud.ecs.register_container_instance(
-            INSTANCES_CLUSTER, made.instances[0].id
-        )
+        registered = cloud.ecs.register_container_instance(INSTANCES_CLUSTER, made.instances[0].id)
         for resources in (registered.registered_resources, registered.remaining_resources):
             _equip(resources, gpus)
 

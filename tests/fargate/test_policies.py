@@ -86,7 +86,7 @@ def test_what_the_user_has_is_named_in_place_of_ours() -> None:
         },
     )
     text = json.dumps(document)
-    assert f":task/gpu/*" in text
+    assert ":task/gpu/*" in text
     assert "role/theirs" in text
     assert "log-group:/theirs:*" in text
     assert "role/daskenv-execution" not in text

@@ -162,8 +162,9 @@ def _use(names: _Names) -> list[dict[str, Any]]:
     return [
         *_see(names),
         _allow("StartTasks", ["ecs:RunTask"], names.definitions, names.in_cluster),
-        _allow("FindTasks", ["ecs:ListTasks"], "*", names.in_cluster),
-        _allow("WatchAndStopTasks", ["ecs:DescribeTasks", "ecs:StopTask"], names.tasks),
+        _allow("FindTasksInAllClusters", ["ecs:ListClusters", "ecs:ListTasks"]),
+        _allow("KnowOurTasksByTheirTags", ["ecs:DescribeTasks"], f"{names.ecs}:task/*"),
+        _allow("StopTasks", ["ecs:StopTask"], names.tasks),
         _allow(
             "MarkTasksWithOwnerAndName",
             ["ecs:TagResource", "ecs:UntagResource", "ecs:ListTagsForResource"],

@@ -42,6 +42,18 @@ if TYPE_CHECKING:
 
     from daskenv_lab.providers.contract import Progress
 
+__all__ = [
+    "LOG_GROUP",
+    "ForeignResource",
+    "Resource",
+    "Shared",
+    "SharedSetInUse",
+    "ensure",
+    "find",
+    "plan",
+    "remove",
+]
+
 T = TypeVar("T")
 
 _SCHEMA = 1

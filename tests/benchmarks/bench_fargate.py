@@ -1,0 +1,267 @@
+"""What a cluster in AWS costs in time and API calls, beside dask-cloudprovider's own, rehearsed.
+
+Four tables, each with both sides in one run on an emulated account whose tasks are real
+processes:
+
+- a cold start with realistic delays (network interface 10 s, image 30 s, container 5 s): a
+  scheduler and four workers, from nothing to the first result;
+- the API calls of a cluster of 50 workers, from its start to its end;
+- a fresh kernel's way to the first result on a cluster that runs already, without delays;
+- what is left after 20 times up and down, 10 of them killed with -9 at a random moment.
+
+dask-cloudprovider's side runs in an image whose scripts have the names that it calls; nothing else
+of it is changed. Run it with ``python tests/benchmarks/bench_fargate.py [start|calls|reuse|left]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SMALL = "worker_cpu=256, worker_mem=1024, scheduler_cpu=256, scheduler_mem=1024"
+
+OURS = """
+import time, daskenv_lab, daskenv_lab.lifecycle, daskenv_lab.providers.fargate.provider
+began = time.perf_counter()
+settings = dict(rehearse=True, n_workers={n}, image="old", {small})
+session = daskenv_lab.up("fargate", name="bench", **settings)
+assert session.client.submit(len, "abc").result(timeout=120) == 3
+print("first", time.perf_counter() - began, flush=True)
+session.client.wait_for_workers({n}, timeout=300)
+print("all", time.perf_counter() - began, flush=True)
+"""
+DOWN = """
+import daskenv_lab.inventory
+daskenv_lab.inventory.down("bench")
+"""
+
+THEIRS = """
+import os, time, distributed
+from dask_cloudprovider.aws import FargateCluster
+began = time.perf_counter()
+cluster = FargateCluster(n_workers={n}, image="old", {small})
+client = distributed.Client(cluster)
+assert client.submit(len, "abc").result(timeout=120) == 3
+print("first", time.perf_counter() - began, flush=True)
+client.wait_for_workers({n}, timeout=300)
+print("all", time.perf_counter() - began, flush=True)
+client.close()
+cluster.close(timeout=120)
+print("down", flush=True)
+os._exit(0)  # its clean-up at exit fails with "IOLoop is closed"
+"""
+
+ONE_TASK = """
+import socket, time
+from daskenv_lab import DaskCloudProviderEnvironment
+from daskenv_lab.providers import provider_for
+settings = dict(rehearse=True, n_workers=0, image="old", {small})
+environment = DaskCloudProviderEnvironment("fargate", **settings)
+provider = provider_for(environment)
+began = time.perf_counter()
+ref = provider.create("one", timeout=200, progress=str, on_submitted=str)
+print("first", time.perf_counter() - began, flush=True)
+provider.shutdown(ref, timeout=60)
+"""
+
+REUSE = """
+import time, daskenv_lab, daskenv_lab.lifecycle, daskenv_lab.providers.fargate.provider
+began = time.perf_counter()
+session = daskenv_lab.up("fargate", name="bench", rehearse=True)
+assert session.client.submit(len, "abc").result(timeout=30) == 3
+print("first", time.perf_counter() - began)
+"""
+
+CYCLE = """
+import daskenv_lab, daskenv_lab.inventory
+daskenv_lab.up("fargate", name="bench", rehearse=True, n_workers=1, {small})
+daskenv_lab.inventory.down("bench")
+"""
+
+
+def play(code: str, *, n: int = 0, limit: float = 600, **variables: str) -> dict[str, float]:
+    """Run code in a process that plays a fresh kernel, and give the times that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code.format(n=n, small=SMALL)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    words = [line.split() for line in done.stdout.splitlines()]
+    return {w[0]: float(w[1]) for w in words if len(w) == 2}
+
+
+@contextmanager
+def account(latency: str) -> Iterator[dict[str, str]]:
+    """Start a rehearsal, and give the variables with which any AWS client finds it."""
+    from daskenv_lab import rehearsal
+
+    running = rehearsal.start(latency=latency)
+    try:
+        yield {
+            "AWS_ENDPOINT_URL": running.endpoint,
+            "AWS_ACCESS_KEY_ID": running.key_id,
+            "AWS_SECRET_ACCESS_KEY": running.secret,
+            "AWS_DEFAULT_REGION": running.region,
+        }
+    finally:
+        rehearsal.stop(timeout=60)
+
+
+def cold_start() -> None:
+    """Time the way from nothing to the first result, with the delays of a real account."""
+    with account("realistic") as theirs:
+        single = play(ONE_TASK)["first"]
+        ours = play(OURS, n=4)
+        play(DOWN)
+        stock = play(THEIRS, n=4, **theirs)
+    print("\ncold start: scheduler and 4 workers, realistic delays")
+    print(f"  one task, until it answers    {single:6.1f} s")
+    print(
+        f"  daskenv_lab, first result     {ours['first']:6.1f} s, all workers {ours['all']:.1f} s"
+    )
+    print(
+        f"  dask-cloudprovider, the same  {stock['first']:6.1f} s, all workers {stock['all']:.1f} s"
+    )
+    print(f"  ours / theirs                 {ours['first'] / stock['first']:6.2f}   (asked: 0.65)")
+    print(f"  ours / one task               {ours['first'] / single:6.2f}   (asked: 1.2)")
+
+
+def api_calls(n: int = 50) -> None:
+    """Count the API calls of a cluster, from its start to its end."""
+    from daskenv_lab import rehearsal
+
+    with account("none") as theirs:
+        rehearsal.forget_calls()
+        play(OURS, n=n)
+        up = sum(rehearsal.calls().values())
+        play(DOWN)
+        ours = rehearsal.calls()
+        rehearsal.forget_calls()
+        play(THEIRS, n=n, **theirs)
+        stock = rehearsal.calls()
+    mine, other = sum(ours.values()), sum(stock.values())
+    print(f"\nAPI calls: a cluster of {n} workers, start to end")
+    print(f"  daskenv_lab         {mine:6} ({up} until all workers are there)")
+    print(f"  dask-cloudprovider  {other:6}")
+    print(f"  ours / theirs       {mine / other:6.3f}   (asked: 0.2)")
+    for name, told in (("ours", ours), ("theirs", stock)):
+        most = sorted(told.items(), key=lambda item: -item[1])[:6]
+        print(f"  {name}: {', '.join(f'{operation} {count}' for operation, count in most)}")
+
+
+def reuse(rounds: int = 10) -> None:
+    """Time a fresh kernel's way to the first result on a cluster that runs."""
+    with account("none"):
+        cold = play(OURS, n=1)["first"]
+        times = [play(REUSE)["first"] for _ in range(rounds)]
+        play(DOWN)
+    print("\nreuse from a fresh kernel, without delays")
+    print(f"  the first start     {cold:6.2f} s")
+    print(
+        f"  reuse, median of {rounds} {statistics.median(times):6.2f} s "
+        f"({min(times):.2f} to {max(times):.2f})   (asked: 1)"
+    )
+
+
+def leftovers(cycles: int = 20) -> None:
+    """Go up and down, half of the times killed at a random moment, and count what is left."""
+    from daskenv_lab import DaskCloudProviderEnvironment, inventory
+
+    seed = random.randrange(1000)
+    chance = random.Random(seed)
+    with account("none") as theirs:
+        play(CYCLE)
+        shared = resources(theirs)
+        began = time.perf_counter()
+        play(CYCLE)
+        whole = time.perf_counter() - began
+        for i in range(cycles):
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", CYCLE.format(small=SMALL)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            if i % 2:
+                time.sleep(chance.uniform(0, whole))
+                process.kill()
+            process.wait(300)
+        inventory.reap(DaskCloudProviderEnvironment("fargate", rehearse=True), idle=0)
+        left = {k: v for k, v in resources(theirs).items() if v != shared[k]}
+    print(f"\nleft after {cycles} times up and down, {cycles // 2} of them killed (seed {seed})")
+    for kind, number in shared.items():
+        print(f"  {kind:24} {number} before, {left.get(kind, number)} after")
+
+
+def resources(variables: dict[str, str]) -> dict[str, int]:
+    """Count what there is in the account."""
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.set_credentials(variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"])
+
+    def client(service: str) -> object:
+        return session.create_client(
+            service, region_name="us-east-1", endpoint_url=variables["AWS_ENDPOINT_URL"]
+        )
+
+    def count(service: str, operation: str, key: str, **given: object) -> int:
+        pages = client(service).get_paginator(operation).paginate(**given)  # type: ignore[attr-defined]
+        return sum(len(page[key]) for page in pages)
+
+    tasks = [
+        count("ecs", "list_tasks", "taskArns", cluster=arn, desiredStatus="RUNNING")
+        for page in client("ecs").get_paginator("list_clusters").paginate()  # type: ignore[attr-defined]
+        for arn in page["clusterArns"]
+    ]
+    return {
+        "running tasks": sum(tasks),
+        "secrets": count("secretsmanager", "list_secrets", "SecretList"),
+        "roles": count("iam", "list_roles", "Roles"),
+        "security groups": count("ec2", "describe_security_groups", "SecurityGroups"),
+        "ECS clusters": len(tasks),
+        "log groups": count("logs", "describe_log_groups", "logGroups"),
+        "task definitions": count("ecs", "list_task_definitions", "taskDefinitionArns"),
+    }
+
+
+def old_scripts(folder: Path) -> None:
+    """Make an image with the scripts that distributed had until 2026.6."""
+    for name in ("scheduler", "worker"):
+        script = folder / f"dask-{name}"
+        script.write_text(
+            f"#!{sys.executable}\nfrom distributed.cli.dask_{name} import main\nmain()\n"
+        )
+        script.chmod(0o755)
+
+
+def main() -> None:
+    """Measure in a state folder of its own, and print the tables."""
+    tables = {"start": cold_start, "calls": api_calls, "reuse": reuse, "left": leftovers}
+    with tempfile.TemporaryDirectory() as scripts:
+        old_scripts(Path(scripts))
+        os.environ["DASK_DASKENV__REHEARSAL__IMAGES"] = json.dumps({"old": scripts})
+        import dask
+
+        dask.config.refresh()
+        for name in sys.argv[1:] or list(tables):
+            tables[name]()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DASK_DASKENV__STATE_DIR"] = folder
+        main()
