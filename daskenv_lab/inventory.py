@@ -198,12 +198,17 @@ def _reaped(info: ClusterInfo, what: str | Environment | None, *, dry_run: bool)
         unheld = not record.held if record else _ours(info)
         if not free or not unheld:
             return False
-        if not dry_run:
-            place = record.environment if record else _environment_at(info, what)
-            limit = config.seconds("timeouts.stop")
+        if dry_run:
+            return True
+        place = record.environment if record else _environment_at(info, what)
+        limit = config.seconds("timeouts.stop")
+        try:
             provider_for(place).shutdown(info.ref, timeout=limit)
-            if record is not None:
-                registry.forget(record.name)
+        except ProviderError as error:
+            _log.warning("%s", error)
+            return False
+        if record is not None:
+            registry.forget(record.name)
     return True
 
 
@@ -236,16 +241,21 @@ def _reap_left_records(
         with registry.try_lock(record.name) as free:
             if not free or registry.read(record.name) != record:
                 continue  # Somebody works on it.
+            try:
+                if not dry_run:
+                    _destroy(record, None)
+            except ProviderError as error:
+                _log.warning("%s", error)
+                continue
             if record.ref is not None:
                 status = "gone" if record.ready else "failed"
                 removed.append(ClusterInfo(ref=record.ref, status=status, name=record.name))
-            if not dry_run:
-                _destroy(record, None)
     return removed
 
 
 def _destroy(record: Record, timeout: float | None) -> None:
     if record.ref is not None:
+        registry.doom(record)
         limit = config.seconds("timeouts.stop") if timeout is None else timeout
         provider_for(record.environment).shutdown(record.ref, timeout=limit)
     registry.forget(record.name)

@@ -192,6 +192,12 @@ def update(name: str, ref: ClusterRef, **changes: Any) -> None:
             write(record, **changes)
 
 
+def doom(record: Record) -> None:
+    """Note that a cluster is about to be destroyed; if that is cut short, nobody reuses it."""
+    with contextlib.suppress(StateError):  # A full disk keeps no cluster alive.
+        write(record, ready=False)
+
+
 def forget(name: str) -> None:
     """Remove a name's record; nothing happens to its cluster."""
     _path(name).unlink(missing_ok=True)

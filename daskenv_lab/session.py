@@ -221,6 +221,8 @@ class Session:
         """Destroy the cluster, and wait until it is gone."""
         with registry.lock(self.name, progress=_log.info):
             self.close()
+            if (record := registry.read(self.name)) is not None:
+                registry.doom(record)
             limit = config.seconds("timeouts.stop") if timeout is None else timeout
             self._provider.shutdown(self.ref, timeout=limit)
             registry.forget(self.name)

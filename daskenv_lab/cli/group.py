@@ -28,16 +28,18 @@ INTERRUPTED = 130
 _HELP = """\
 {name}: a Dask cluster that outlives your notebook, and Prefect flows that run on it.
 
-  up [WHAT]         start a cluster, or reuse the one that has the name
-  run FLOW [x=1]    run a flow on it, and report
-  scale N           ask for N workers
-  adapt MIN MAX     let the number of workers follow the load
-  status, ls, logs  how a cluster is; all clusters; the last lines of its logs
-  export PATH       write its settings down as a Python module
-  detach, down      let go of it, and it lives on; destroy it
-  reap              remove the clusters that nobody holds
-  profiles          list what `up` knows
-  demo, lab         play the whole story here; open it in JupyterLab
+  up [WHAT]          start a cluster, or reuse the one that has the name
+  run FLOW [x=1]     run a flow on it, and report
+  scale N            ask for N workers
+  adapt MIN MAX      let the number of workers follow the load
+  status, ls, logs   how a cluster is; all clusters; the last lines of its logs
+  export PATH        write its settings down as a Python module
+  detach, down       let go of it, and it lives on; destroy it
+  reap, keep-alive   remove what nobody holds; put off that a cluster ends by itself
+  bootstrap, doctor  make what clusters in AWS share, once; examine the account
+  rehearse VERB      start, look at or stop an AWS account on this machine
+  profiles           list what `up` knows
+  demo, lab          play the whole story here; open it in JupyterLab
 
 Examples:
   {name} up local --name dev --workers 2
@@ -47,8 +49,8 @@ Examples:
 `{name} VERB --help` tells a verb's options; `{name} --debug VERB` shows whole tracebacks."""
 
 
-class Verbs(click.Group):
-    """A group whose errors are one sentence, and whose mistyped verbs are understood."""
+class Suggesting(click.Group):
+    """A group that understands mistyped verbs."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,6 +67,10 @@ class Verbs(click.Group):
         """List the verbs in the order of the story."""
         del ctx
         return list(self.commands)
+
+
+class Verbs(Suggesting):
+    """The outermost group, whose errors are one sentence."""
 
     def get_help(self, ctx: click.Context) -> str:
         """Give the short help."""
@@ -98,7 +104,10 @@ class Verbs(click.Group):
             The verb was not understood.
         """
         try:
-            with self.make_context("%daskenv", list(arguments), obj=surface) as ctx:
+            with (
+                _plain_warnings(),
+                self.make_context("%daskenv", list(arguments), obj=surface) as ctx,
+            ):
                 return self.invoke(ctx)
         except click.exceptions.Exit:
             return None  # After a help text.
@@ -113,7 +122,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):
-            raise  # No verb reads input, so this is a fault of ours.
+            raise  # A question ends otherwise when nobody answers, so this is a fault of ours.
         click.echo("Interrupted; `daskenv ls` shows what runs.", file=sys.stderr)
         return INTERRUPTED
     except (click.ClickException, DaskEnvLabError) as error:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import click
 from daskenv_lab.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from daskenv_lab.session import Session
 
@@ -54,16 +55,37 @@ class Surface:
         # A notebook paints everything on stderr red.
         stream = sys.stdout if self.notebook else sys.stderr
         waiting = Waiting(stream, updating=self.notebook or stream.isatty())
-        try:
-            yield waiting
-        finally:
-            waiting.clear()
+        with warnings.catch_warnings():
+            warnings.showwarning = _below(waiting, warnings.showwarning)
+            try:
+                yield waiting
+            finally:
+                waiting.clear()
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody sits before a terminal and can answer a question."""
+        return not self.notebook and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, question: str) -> bool:
+        """Ask for a yes or no."""
+        return click.confirm(question, err=True)
 
     def hold(self, session: Session) -> Session:
         """Keep a session open in a notebook; at a command line, close it after the verb."""
         if not self.notebook:
             click.get_current_context().call_on_close(session.close)
         return session
+
+
+def _below(waiting: Waiting, show: Callable[..., None]) -> Callable[..., None]:
+    """Let a warning begin on a line of its own, and not behind what is waited for."""
+
+    def shown(*args: Any, **kwargs: Any) -> None:
+        waiting.clear()
+        show(*args, **kwargs)
+
+    return shown
 
 
 def _finite(answer: Any) -> Any:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from daskenv_lab.cluster import ClusterInfo, WorkerInfo
+    from daskenv_lab.providers.fargate.doctor import Finding
+    from daskenv_lab.providers.fargate.resource import Resource
+    from daskenv_lab.rehearsal import Rehearsal
     from daskenv_lab.report import FlowRunReport
 
 
@@ -35,6 +38,7 @@ def status(info: ClusterInfo) -> str:
     if info.adaptive:
         low, high = info.adaptive
         size = f"adaptive, {low} to {'any number of' if high is None else high} workers"
+        size += f", by {info.adaptive_holder}" if info.adaptive_holder else ""
     else:
         size = (
             "not set" if info.requested is None else f"{_many(info.requested, 'worker')} asked for"
@@ -46,6 +50,7 @@ def status(info: ClusterInfo) -> str:
         ("tasks", states or "none"),
         ("clients", info.clients),
         ("idle", format_time(info.idle) if info.idle else "no"),
+        *_ending(info),
         ("scheduler", info.scheduler_address or "unknown"),
         ("dashboard", info.dashboard_link or "none"),
     ]
@@ -110,6 +115,49 @@ def summary(report: FlowRunReport) -> str:
         f"{report.flow} ({report.flow_run_name}): {report.state} in {report.duration:.2f} s on "
         f"{report.cluster or 'its cluster'}; task runs: {states or 'none'}\n{outcome(report)}"
     )
+
+
+def resources(parts: Iterable[Resource]) -> str:
+    """List the parts of the set that all clusters in an AWS account share."""
+    head = ("kind", "name", "state", "note", "identifier")
+    rows = [(p.kind, p.name, p.state, p.note or "-", p.identifier or "-") for p in parts]
+    return columns(head, rows)
+
+
+def findings(found: Iterable[Finding]) -> str:
+    """Tell what was checked, the result, and below it what to do."""
+    found = tuple(found)
+    table = columns(("result", "checked", "found"), [(f.result, f.what, f.told) for f in found])
+    head, *lines = table.splitlines()
+    told = [head]
+    for line, finding, following in zip(lines, found, (*found[1:], None), strict=True):
+        told.append(line)
+        # What mends several things in a row is said once, below them.
+        if finding.step and (following is None or following.step != finding.step):
+            told.append(f"  -> {finding.step}")
+    return "\n".join(told)
+
+
+def way_in(here: Rehearsal) -> str:
+    """Tell where the rehearsal is, and how the AWS command line looks at it."""
+    variables = {
+        "AWS_ENDPOINT_URL": here.endpoint,
+        "AWS_DEFAULT_REGION": here.region,
+        "AWS_ACCESS_KEY_ID": here.key_id,
+        "AWS_SECRET_ACCESS_KEY": here.secret,
+    }
+    line = " ".join(f"{name}={value}" for name, value in variables.items())
+    return (
+        f"The rehearsal runs at {here.endpoint} in {here.region}, as process {here.pid}; look with "
+        f"the AWS command line:\n{line} aws ecs list-clusters"
+    )
+
+
+def _ending(info: ClusterInfo) -> list[tuple[str, str]]:
+    """Tell when a cluster ends by itself, if that is known."""
+    if info.stops_in is None:
+        return []
+    return [("stops in", f"{format_time(info.stops_in)}, if nobody uses it")]
 
 
 def _many(n: int, noun: str) -> str:

@@ -3,58 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daskenv_lab import __version__
+from daskenv_lab.cli.account import bootstrap, doctor
 from daskenv_lab.cli.group import Verbs
+from daskenv_lab.cli.options import duration, in_json, named, rehearsing
+from daskenv_lab.cli.rehearsal import rehearse
 from daskenv_lab.cli.surface import Surface
+from daskenv_lab.cli.up import up
 from daskenv_lab.cli.words import assignments
 from daskenv_lab.errors import CommandError, DaskEnvLabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from daskenv_lab.environments import Environment
     from daskenv_lab.report import FlowRunReport
     from daskenv_lab.session import Session
-
-_F = TypeVar("_F", bound="Callable[..., Any]")
-
-
-def duration(value: str) -> float:
-    """Read a time such as ``30m`` or ``90``, in seconds.
-
-    Raises
-    ------
-    click.BadParameter
-        It is none.
-
-    Examples
-    --------
-    >>> duration("30m"), duration("90")
-    (1800.0, 90.0)
-    """
-    from dask.utils import parse_timedelta
-
-    try:
-        seconds = float(parse_timedelta(value, default="s"))
-    except (TypeError, ValueError, KeyError, AttributeError):
-        seconds = -1.0
-    if not math.isfinite(seconds) or seconds < 0:
-        raise click.BadParameter(f"{value!r} is no duration; write it as 90, '30m' or '2 hours'")
-    return seconds
-
-
-def _named(verb: _F) -> _F:
-    say = "The cluster; by default the one used last here, else daskenv.name."
-    return click.option("--name", metavar="NAME", help=say)(verb)
-
-
-def _json(verb: _F) -> _F:
-    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON alone.")(verb)
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
@@ -74,57 +42,14 @@ def main(ctx: click.Context, debug: bool) -> None:
     DaskEnvLabError.show_traceback = debug or config.flag("debug")
 
 
-@main.command()
-@click.argument("what", required=False)
-@click.option("--name", metavar="NAME", help="The cluster's name; by default daskenv.name.")
-@click.option("--workers", type=int, metavar="N", help="A fixed number of workers.")
-@click.option("--min", "minimum", type=int, metavar="N", help="Least number of workers.")
-@click.option("--max", "maximum", type=int, metavar="N", help="Greatest number of workers.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A further setting.")
-@click.option("--replace", is_flag=True, help="Replace a cluster that has other settings.")
-@click.option("--timeout", type=duration, help="How long a new cluster may take to start.")
-@click.pass_obj
-def up(
-    surface: Surface,
-    /,
-    what: str | None,
-    name: str | None,
-    options: tuple[str, ...],
-    replace: bool,
-    timeout: float | None,
-    **sizes: int | None,
-) -> None:
-    """Start a cluster, or reuse the one that has the name.
-
-    WHAT is a profile, a kind (local, gateway, fargate, ecs, remote) or a cluster class's path.
-    """
-    from daskenv_lab import lifecycle
-    from daskenv_lab.settings import table
-
-    words = {"workers": "n_workers", "minimum": "adaptive_min_workers"}
-    words["maximum"] = "adaptive_max_workers"
-    given = assignments(options, noun="option")
-    given |= {words[size]: n for size, n in sizes.items() if n is not None}
-    if "what" in given:
-        raise CommandError("no setting is named 'what'; give the profile or kind itself after up")
-    environment = lifecycle.environment_for(what, **given)
-    with surface.waiting() as progress:
-        session = lifecycle.up(
-            environment, name=name, replace=replace, timeout=timeout, progress=progress
-        )
-    surface.hold(session)
-    surface.say(session.message)
-    if session.changes:
-        surface.say(table(session.changes))
-    if session.dashboard_link:
-        surface.say(f"Dashboard: {session.dashboard_link}")
+main.add_command(up)
 
 
 @main.command()
 @click.argument("flow")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--on", "name", metavar="NAME", help="The cluster, by its name or address.")
-@_json
+@in_json
 @click.pass_context
 def run(
     ctx: click.Context, flow: str, parameters: tuple[str, ...], name: str | None, as_json: bool
@@ -162,7 +87,7 @@ def _run(surface: Surface, spec: str, given: dict[str, Any], name: str | None) -
 
 @main.command()
 @click.argument("n", type=click.IntRange(min=0))
-@_named
+@named
 @click.pass_obj
 def scale(surface: Surface, /, n: int, name: str | None) -> None:
     """Ask for N workers, and end adaptive scaling."""
@@ -174,7 +99,7 @@ def scale(surface: Surface, /, n: int, name: str | None) -> None:
 @main.command()
 @click.argument("minimum", metavar="MIN", type=click.IntRange(min=0))
 @click.argument("maximum", metavar="MAX", type=click.IntRange(min=1))
-@_named
+@named
 @click.pass_obj
 def adapt(surface: Surface, /, minimum: int, maximum: int, name: str | None) -> None:
     """Let the number of workers follow the load, from MIN to MAX."""
@@ -185,7 +110,7 @@ def adapt(surface: Surface, /, minimum: int, maximum: int, name: str | None) -> 
 
 @main.command()
 @click.argument("name", required=False)
-@_json
+@in_json
 @click.pass_obj
 def status(surface: Surface, /, name: str | None, as_json: bool) -> None:
     """Tell how a cluster is."""
@@ -198,14 +123,53 @@ def status(surface: Surface, /, name: str | None, as_json: bool) -> None:
         surface.say(shown(info))
 
 
-@main.command()
-@_json
+def _name_and_duration(
+    _: click.Context, __: click.Parameter, words: tuple[str, ...]
+) -> tuple[str | None, float]:
+    """Read a duration, and the name before it if there is one."""
+    *names, last = words
+    if len(names) > 1:
+        raise click.BadParameter(
+            f"{' '.join(words)!r} is more than a name and a duration; quote a duration with "
+            "blanks, as in '2 hours'"
+        )
+    return names[0] if names else None, duration(last)
+
+
+# Click itself cannot leave out the first of two arguments.
+@main.command(name="keep-alive")
+@click.argument(
+    "kept", nargs=-1, required=True, metavar="[NAME] DURATION", callback=_name_and_duration
+)
 @click.pass_obj
-def ls(surface: Surface, /, as_json: bool) -> None:
-    """List our clusters, and others at the same providers."""
+def keep_alive(surface: Surface, /, kept: tuple[str | None, float]) -> None:
+    """Let a cluster not end by itself for a while, whether it is used or not.
+
+    DURATION is such as 90, 30m or "2 hours".
+    """
+    name, seconds = kept
+    session = _session(surface, name)
+    left = session.keep_alive(seconds)
+    if left is None:
+        surface.say(f"{session.name} never ends by itself")
+        return
+    until = datetime.now().astimezone() + timedelta(seconds=left)
+    surface.say(f"{session.name} lives until {until:%Y-%m-%d %H:%M} at least")
+
+
+@main.command()
+@click.argument("what", required=False)
+@rehearsing
+@in_json
+@click.pass_obj
+def ls(surface: Surface, /, what: str | None, rehearse: bool, as_json: bool) -> None:
+    """List our clusters, and others at the same providers.
+
+    WHAT is a further profile or kind, whose provider is asked too.
+    """
     from daskenv_lab import inventory
 
-    infos = inventory.ls()
+    infos = inventory.ls(_place(what, rehearse=rehearse))
     if as_json:
         surface.say_json([info.to_dict() for info in infos])
     else:
@@ -216,18 +180,28 @@ def ls(surface: Surface, /, as_json: bool) -> None:
 
 @main.command()
 @click.option("--lines", type=click.IntRange(min=1), default=50, show_default=True)
-@_named
+@click.option("--worker", metavar="ADDRESS", help="Only that worker's, by name or address.")
+@click.option("-f", "--follow", is_flag=True, help="Go on, until the end or Ctrl-C.")
+@named
 @click.pass_obj
-def logs(surface: Surface, /, lines: int, name: str | None) -> None:
-    """Show the last lines of the scheduler's and the workers' logs."""
-    for who, said in _session(surface, name).logs(lines=lines).items():
-        surface.say(f"--- {who}\n{said.rstrip()}")
+def logs(
+    surface: Surface, /, lines: int, worker: str | None, follow: bool, name: str | None
+) -> None:
+    """Show the last lines of the scheduler's and the workers' logs, or follow them."""
+    session = _session(surface, name)
+    if not follow:
+        for who, said in session.logs(lines=lines, worker=worker).items():
+            surface.say(f"--- {who}\n{said.rstrip()}")
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        for who, line in session.follow_logs(worker=worker):
+            surface.say(f"{who}: {line}")
 
 
 @main.command()
 @click.argument("path", default="environment.py")
 @click.option("--overwrite", is_flag=True, help="Replace the file, whatever it is.")
-@_named
+@named
 @click.pass_obj
 def export(surface: Surface, /, path: str, overwrite: bool, name: str | None) -> None:
     """Write a cluster's settings down as a Python module."""
@@ -272,20 +246,32 @@ def down(surface: Surface, /, name: str | None, everything: bool, timeout: float
 
 
 @main.command()
+@click.argument("what", required=False)
 @click.option("--idle", type=duration, help="Only what was idle so long; 10 minutes by default.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
+@rehearsing
 @click.pass_obj
-def reap(surface: Surface, /, idle: float | None, dry_run: bool) -> None:
-    """Remove the clusters that nobody holds."""
+def reap(
+    surface: Surface, /, what: str | None, idle: float | None, dry_run: bool, rehearse: bool
+) -> None:
+    """Remove the clusters that nobody holds.
+
+    WHAT is a further profile or kind, whose provider is asked too.
+    """
     from daskenv_lab import inventory
     from daskenv_lab.cli.tables import listing
 
-    infos = inventory.reap(idle=idle, dry_run=dry_run)
+    infos = inventory.reap(_place(what, rehearse=rehearse), idle=idle, dry_run=dry_run)
     if not infos:
         surface.say("Nothing to remove")
         return
     surface.say("Would remove:" if dry_run else "Removed:")
     surface.say(listing(infos))
+
+
+main.add_command(bootstrap)
+main.add_command(doctor)
+main.add_command(rehearse)
 
 
 @main.command()
@@ -338,3 +324,10 @@ def _chosen(name: str | None) -> str:
 
     last = session.current()
     return last.name if name is None and last is not None else config.cluster_name(name)
+
+
+def _place(what: str | None, *, rehearse: bool) -> str | Environment | None:
+    """Say where else to look."""
+    from daskenv_lab import accounts
+
+    return accounts.in_aws(what, rehearse=True, asked="--rehearse") if rehearse else what

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from IPython.core.completer import SimpleMatcherResult
 
 _LINE = re.compile(r"\s*(?:[\w.,\s]+=\s*)?%?daskenv\s+(?P<rest>.*)", re.DOTALL)
-_TAKES_CLUSTER = ("status", "detach", "down")
+_TAKES_CLUSTER = ("status", "detach", "down", "keep-alive")
+_TAKES_PROFILE = ("up", "ls", "reap")
+_TAKES_PROFILE_IN_AWS = ("bootstrap", "doctor")
 _MOST_FILES = 200
 
 
@@ -61,18 +63,30 @@ def complete(before: str, namespace: Mapping[str, Any]) -> SimpleMatcherResult:
 def _candidates(words: list[str], fragment: str, namespace: Mapping[str, Any]) -> Iterable[str]:
     verb = next((w for w in words if not w.startswith("-")), None)
     command = main.commands.get(verb) if verb else main
+    if isinstance(command, click.Group) and command is not main:
+        # A verb of the verb follows, as in `rehearse start`.
+        words = words[words.index(str(verb)) + 1 :]
+        verb, parent = next((w for w in words if not w.startswith("-")), None), command
+        command = parent.commands.get(verb) if verb else parent
     if command is None:
         return []
     options = {o: p for p in command.params if isinstance(p, click.Option) for o in p.opts}
     asked_by = options.get(words[-1]) if words else None
     if asked_by is not None and not asked_by.is_flag:
-        return _clusters() if words[-1] in ("--name", "--on") else []
+        return _values(asked_by)
     if fragment.startswith("-"):
         return [*(o for o in options if o not in words), "--help"]
-    if verb is None:
-        return list(main.commands)
-    given = _positional(words[words.index(verb) + 1 :], options)
-    return _arguments(verb, given, fragment, namespace)
+    if isinstance(command, click.Group):
+        return list(command.commands)
+    given = _positional(words[words.index(str(verb)) + 1 :], options)
+    return _arguments(command, given, fragment, namespace)
+
+
+def _values(option: click.Option) -> Iterable[str]:
+    """Name what may follow an option."""
+    if isinstance(option.type, click.Choice):
+        return list(option.type.choices)
+    return _clusters() if {"--name", "--on"} & set(option.opts) else []
 
 
 def _positional(words: list[str], options: Mapping[str, click.Option]) -> list[str]:
@@ -87,19 +101,36 @@ def _positional(words: list[str], options: Mapping[str, click.Option]) -> list[s
 
 
 def _arguments(
-    verb: str, given: list[str], fragment: str, namespace: Mapping[str, Any]
+    command: click.Command, given: list[str], fragment: str, namespace: Mapping[str, Any]
 ) -> Iterable[str]:
+    verb = command.name
     if verb == "run":
         return _parameters(given, namespace) if given else [*_flows(namespace), *_files(fragment)]
     if given:
         return []
-    if verb == "up":
-        from daskenv_lab import config
-
-        return config.profile_names()
-    if verb in _TAKES_CLUSTER:
+    if verb in _TAKES_PROFILE:
+        return _profiles()
+    if verb in _TAKES_PROFILE_IN_AWS:
+        return _profiles_in_aws()
+    if verb in _TAKES_CLUSTER and command is main.commands.get(verb):
         return _clusters()
     return _files(fragment) if verb == "export" else []
+
+
+def _profiles() -> Iterable[str]:
+    """Name the profiles and kinds."""
+    from daskenv_lab import config
+
+    return config.profile_names()
+
+
+def _profiles_in_aws() -> list[str]:
+    """Name the profiles and kinds whose clusters run in AWS."""
+    from daskenv_lab import config
+    from daskenv_lab.environments.cloudprovider import PROVIDER_CLASSES
+
+    kinds = {*PROVIDER_CLASSES, *PROVIDER_CLASSES.values()}
+    return [name for name in config.profile_names() if config.profile(name)[0] in kinds]
 
 
 def _clusters() -> list[str]:

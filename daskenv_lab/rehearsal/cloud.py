@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import fnmatch
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models import ec2_backends
@@ -21,7 +19,9 @@ from daskenv_lab.rehearsal.place import ACCOUNT, Latency, Reach
 from daskenv_lab.rehearsal.rules import admits
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from daskenv_lab.rehearsal.task import Task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import socket
 import threading
@@ -26,7 +27,9 @@ from daskenv_lab.rehearsal.refusal import (
     refusal,
     throttled,
     unknown_key,
+    wrong_signature,
 )
+from daskenv_lab.rehearsal.signature import signed_with
 from daskenv_lab.rehearsal.wire import PATH
 
 if TYPE_CHECKING:
@@ -35,13 +38,15 @@ if TYPE_CHECKING:
     from daskenv_lab.rehearsal.cloud import Cloud
     from daskenv_lab.rehearsal.fault import Fault
 
+log = logging.getLogger(__name__)
+
 _CREDENTIAL = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _SMITHY = re.compile(r"/service/[^/]+/operation/(?P<operation>\w+)")
 _GLOBAL = {"iam", "sts"}
 _READY = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of the AWS API."""
 
@@ -49,6 +54,7 @@ class Call:
     operation: str
     region: str
     key: str
+    signed: bool
     parameters: dict[str, Any]
 
     @property
@@ -71,6 +77,7 @@ class Gate:
     def __init__(self, cloud: Cloud, key_id: str, secret: str) -> None:
         self._cloud = cloud
         self._key = key_id
+        self._secret = secret
         self._operations = Operations(cloud)
         self._desk = Desk(cloud, secret)
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -90,7 +97,7 @@ class Gate:
         return [answer.body]
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
-        call = _read(environ)
+        call = _read(environ, self._secret)
         cloud = self._cloud
         cloud.used = time.monotonic()
         with cloud.lock:
@@ -104,12 +111,18 @@ class Gate:
             answer = self._carried_out(call, environ)
         except Refused as refused:
             return refusal(call.service, refused)
+        except Exception:
+            # Whatever moto raises at a request that it was not made for; a client gets a 500.
+            log.exception("%s failed", call.name)
+            return refusal(call.service, broken(call.service))
         _wait(_seconds(faults, "hold-after"))
         return answer
 
     def _check(self, call: Call, faults: list[Fault]) -> None:
         if call.key != self._key:
             raise unknown_key(call.service)
+        if not call.signed:
+            raise wrong_signature(call.service)
         if call.service not in _GLOBAL and call.region != self._cloud.region:
             code = "AuthFailure" if call.service == "ec2" else "InvalidSignatureException"
             raise Refused(
@@ -169,7 +182,7 @@ class Gate:
         return Answer(told["status"], told["headers"], body)
 
 
-def _read(environ: dict[str, Any]) -> Call:
+def _read(environ: dict[str, Any], secret: str) -> Call:
     """Find out what is called, and leave the request as it was."""
     body = b""
     if length := environ.get("CONTENT_LENGTH"):
@@ -187,7 +200,14 @@ def _read(environ: dict[str, Any]) -> Call:
         text = body.decode("utf-8", "replace") or environ.get("QUERY_STRING", "")
         parameters = dict(urllib.parse.parse_qsl(text))
         operation = str(parameters.get("Action") or environ.get("REQUEST_METHOD", ""))
-    return Call(service, operation, region, key, parameters)
+    return Call(
+        service=service,
+        operation=operation,
+        region=region,
+        key=key,
+        signed=signed_with(secret, environ, body),
+        parameters=parameters,
+    )
 
 
 def _json(body: bytes) -> dict[str, Any]:

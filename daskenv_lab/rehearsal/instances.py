@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from daskenv_lab.rehearsal.sizes import units
+
 if TYPE_CHECKING:
     from daskenv_lab.rehearsal.cloud import Cloud
     from daskenv_lab.rehearsal.task import Task
@@ -15,8 +17,8 @@ def needs_of(definition: Any) -> dict[str, int]:
     cpu = sum(int(c.get("cpu") or 0) for c in containers)
     memory = sum(int(c.get("memory") or c.get("memoryReservation") or 0) for c in containers)
     return {
-        "CPU": int(definition.cpu or cpu),
-        "MEMORY": int(definition.memory or memory),
+        "CPU": units(str(definition.cpu), "VCPU") if definition.cpu else cpu,
+        "MEMORY": units(str(definition.memory), "GB") if definition.memory else memory,
         "GPU": sum(gpus_of(c) for c in containers),
     }
 

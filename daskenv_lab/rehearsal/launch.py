@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SERVER = "daskenv_lab.rehearsal.server"
 RECORD = "server.json"
 _LOCK = "start.lock"
+_PATIENCE = 20.0
 
 # moto reads these when it is imported: AWS's own policies are wanted, its machine images are not.
 _FOR_MOTO = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true", "MOTO_EC2_LOAD_DEFAULT_AMIS": "false"}
@@ -77,12 +78,13 @@ def start(
     wanted = None if latency is None else Latency.of(latency)
     deadline = Deadline(config.seconds("timeouts.start") if timeout is None else timeout)
     folder = server_folder()
-    here = _running(folder)
+    patience = min(_PATIENCE, deadline.left / 2)
+    here = _running(folder, patience)
     if here is None:
         _can_rehearse()
         private_folder(folder)
         with _locked(folder, deadline.left):
-            here = _running(folder)
+            here = _running(folder, patience)
             if here is None:
                 (progress or _silent)("starting the rehearsal on this machine")
                 return _start(folder, deadline, wanted)
@@ -93,7 +95,7 @@ def start(
 
 def status() -> Rehearsal | None:
     """Find the running rehearsal of this interpreter, or None."""
-    return _running(server_folder())
+    return _running(server_folder(), _PATIENCE)
 
 
 def stop(timeout: float) -> bool:
@@ -132,11 +134,16 @@ def server_folder() -> Path:
     return config.state_dir() / f"rehearsal-{fingerprint}"
 
 
-def _running(folder: Path) -> Rehearsal | None:
-    record = read_record(folder / RECORD)
-    if not recorded_process(record) or not healthy(str(record.get("endpoint"))):
-        return None
-    return Rehearsal.from_dict(record)
+def _running(folder: Path, patience: float) -> Rehearsal | None:
+    """Find it; one that runs and is silent, on a busy machine, is given time to answer."""
+    deadline = Deadline(patience)
+    while recorded_process(record := read_record(folder / RECORD)):
+        if healthy(str(record.get("endpoint"))):
+            return Rehearsal.from_dict(record)
+        if deadline.passed:
+            return None
+        deadline.pause(0.2)
+    return None
 
 
 def _can_rehearse() -> None:

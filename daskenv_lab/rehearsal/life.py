@@ -83,10 +83,8 @@ def _attach(cloud: Cloud, task: Task, subnet: object) -> None:
 
 
 async def _start(cloud: Cloud, task: Task, processes: list[Process]) -> None:
-    outputs = []
     try:
-        for container in task.containers:
-            outputs.append(_output(cloud, task, container))
+        outputs = [_output(cloud, task, container) for container in task.containers]
         await _pull(cloud, task)
         await _pause(task, cloud.latency.container_start)
         for container, output in zip(task.containers, outputs, strict=True):
@@ -154,6 +152,7 @@ async def _finish(cloud: Cloud, task: Task, processes: list[Process]) -> None:
     task.times["executionStoppedAt"] = time.time()
     for container in task.containers:
         container.status = "STOPPED"
+    await asyncio.to_thread(shutil.rmtree, cloud.folder / task.id, ignore_errors=True)
     with cloud.lock:
         if processes:
             task.move("DEPROVISIONING")
@@ -164,7 +163,6 @@ async def _finish(cloud: Cloud, task: Task, processes: list[Process]) -> None:
         give_back(task)
         if task.claim is not None:
             task.claim.release()
-        shutil.rmtree(cloud.folder / task.id, ignore_errors=True)
         cloud.move(task, "STOPPED", "stoppedAt")
 
 

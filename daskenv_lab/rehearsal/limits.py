@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.rehearsal.instances import gpus_of
 from daskenv_lab.rehearsal.refusal import Refused
+from daskenv_lab.rehearsal.sizes import FARGATE, units
 
 if TYPE_CHECKING:
     from daskenv_lab.rehearsal.cloud import Cloud
-
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
-FARGATE: dict[int, tuple[int, ...]] = {
-    256: (512, 1024, 2048),
-    512: tuple(range(1024, 4096 + 1, 1024)),
-    1024: tuple(range(2048, 8192 + 1, 1024)),
-    2048: tuple(range(4096, 16384 + 1, 1024)),
-    4096: tuple(range(8192, 30720 + 1, 1024)),
-    8192: tuple(range(16384, 61440 + 1, 4096)),
-    16384: tuple(range(32768, 122880 + 1, 8192)),
-}
-"""MB of memory by CPU units."""
 
 _OVERRIDES = 8192
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
@@ -107,14 +96,6 @@ def _check_fargate(request: dict[str, Any], containers: list[dict[str, Any]]) ->
                 f"Invalid setting for container '{container.get('name')}'. The memory of a "
                 "container cannot be greater than that of the task.",
             )
-
-
-def units(text: str, whole: str) -> int:
-    """Read a number of units, or of wholes: ``1024``, ``1 vCPU``, ``.5 vcpu``, ``2 GB``."""
-    fits = re.fullmatch(rf"\s*(\d*\.?\d+)\s*({whole})?\s*", text, re.IGNORECASE)
-    if fits is None:
-        raise Refused("ClientException", f"Invalid '{whole.lower()}' setting: {text}")
-    return round(float(fits[1]) * (1024 if fits[2] else 1))
 
 
 def check_request(request: dict[str, Any]) -> None:

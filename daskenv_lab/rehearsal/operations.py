@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.rehearsal.limits import check_definition, check_tags
+from daskenv_lab.rehearsal.place import ACCOUNT
 from daskenv_lab.rehearsal.refusal import Refused
 from daskenv_lab.rehearsal.run_task import active_cluster, run_task
 from daskenv_lab.rehearsal.task import USER_INITIATED
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _DESCRIBED = 100
 _PAGE = 100
+_TOKENS = 500
 
 
 class Operations:
@@ -60,6 +62,8 @@ class Operations:
         answer = run_task(self._cloud, request)
         if token:
             self._by_token[token] = (told, answer)
+            if len(self._by_token) > _TOKENS:
+                self._by_token.pop(next(iter(self._by_token)))
         return answer
 
     def _stop_task(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -160,10 +164,9 @@ class Operations:
             raise Refused("InvalidParameterException", "The specified task is not found.")
 
     def _find(self, cluster: str, name: str) -> Task | None:
-        for task in self._cloud.tasks.values():
-            if task.cluster_name == cluster and name in (task.task_arn, task.id):
-                return task
-        return None
+        whole = f"arn:aws:ecs:{self._cloud.region}:{ACCOUNT}:task/{cluster}/{name}"
+        task = self._cloud.tasks.get(name if name.startswith("arn:") else whole)
+        return task if task is not None and task.cluster_name == cluster else None
 
 
 def _fits(task: Task, request: dict[str, Any]) -> bool:

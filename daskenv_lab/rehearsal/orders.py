@@ -44,14 +44,13 @@ class Orders:
         """Give the faults that hit a call, ``service:Operation``, and count it."""
         kinds = ("throttle", "server-error", "denied", "down", "slow", "hold-before", "hold-after")
         with self._lock:
-            hit = [
+            return [
                 s.fault
                 for s in list(self._standing)
                 if s.fault.kind in kinds
                 and fnmatch.fnmatchcase(call, s.fault.operation)
                 and self._strikes(s)
             ]
-        return hit
 
     def on_image(self, image: str) -> bool:
         """Tell whether an image cannot be pulled, and count it."""

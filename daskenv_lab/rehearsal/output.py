@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 from moto.core.exceptions import JsonRESTError, ServiceException
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from daskenv_lab.rehearsal.cloud import Cloud

@@ -70,26 +70,27 @@ class Latency:
         ConfigError
             There is no such profile or step, or a value is no number of seconds.
         """
-        if isinstance(given, str):
+        if given is None or isinstance(given, str):
+            # YAML and Dask read some spellings of none as nothing.
+            given = given or "none"
             if given not in LATENCY_PROFILES:
+                near = did_you_mean(given, LATENCY_PROFILES)
                 raise ConfigError(
-                    f"daskenv.rehearsal.latency is {given!r}; {did_you_mean(given, LATENCY_PROFILES)}"
-                    ", or give seconds for each step"
+                    f"daskenv.rehearsal.latency is {given!r}; {near}, or give seconds by step"
                 )
             return cls(**LATENCY_PROFILES[given])
-        known = [f.name for f in fields(cls)]
+        steps_known = [f.name for f in fields(cls)]
         if not isinstance(given, dict):
             raise ConfigError(
-                f"daskenv.rehearsal.latency is {given!r}; it takes {' or '.join(LATENCY_PROFILES)}, "
-                f"or a mapping with {', '.join(known)}"
+                f"daskenv.rehearsal.latency is {given!r}; it takes {' or '.join(LATENCY_PROFILES)},"
+                f" or a mapping with {', '.join(steps_known)}"
             )
         steps = {}
         for key, value in given.items():
             name = str(key).replace("-", "_")
-            if name not in known:
-                raise ConfigError(
-                    f"daskenv.rehearsal.latency has the step {key!r}; {did_you_mean(name, known)}"
-                )
+            if name not in steps_known:
+                near = did_you_mean(name, steps_known)
+                raise ConfigError(f"daskenv.rehearsal.latency has the step {key!r}; {near}")
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ConfigError(
                     f"daskenv.rehearsal.latency.{key} is {value!r}; it takes seconds from 0 upwards"

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 from daskenv_lab import config
 from daskenv_lab.rehearsal.addresses import IN_TEXT, PUBLIC, nowhere
 from daskenv_lab.rehearsal.command import NotInImage, found, on_address
-from daskenv_lab.rehearsal.output import Output
 from daskenv_lab.rehearsal.secret_values import secret_value
 
 if TYPE_CHECKING:
     import re
 
     from daskenv_lab.rehearsal.cloud import Cloud
+    from daskenv_lab.rehearsal.output import Output
     from daskenv_lab.rehearsal.task import Container, Task
 
 # What belongs to the interpreter, which stands for the image, and not to the user.
@@ -53,11 +53,17 @@ class Process:
         self._process = process
         assert process.stdout is not None  # noqa: S101 - for the type checker
         self._copying = asyncio.create_task(output.copy(process.stdout))
+        self._ending = asyncio.create_task(self._note_end())
 
     async def wait(self) -> None:
-        """Wait for its end, and note the exit code as Docker does."""
+        """Wait for its end."""
+        await asyncio.shield(self._ending)
+
+    async def _note_end(self) -> None:
         code = await self._process.wait()
+        # A signal's number is told as Docker does.
         self.container.exit_code = code if code >= 0 else 128 - code
+        self.container.status = "STOPPED"
 
     async def stop(self) -> None:
         """Ask it to end, and end it by force when its patience is over."""
@@ -156,7 +162,7 @@ def _variables(cloud: Cloud, task: Task, container: Container, folder: Path) -> 
         # The address where instances ask for credentials is not on this machine.
         "AWS_EC2_METADATA_DISABLED": "true",
         **({"NVIDIA_VISIBLE_DEVICES": numbers, "CUDA_VISIBLE_DEVICES": numbers} if numbers else {}),
-        **container.variables,
+        **{k: _let_through(cloud, task, v) for k, v in container.variables.items()},
         **secrets,
     }
 

@@ -73,6 +73,23 @@ def unknown_key(service: str) -> Refused:
     return Refused("UnrecognizedClientException", told)
 
 
+def wrong_signature(service: str) -> Refused:
+    """Refuse a call that was signed with another secret, as each kind of service does."""
+    told = (
+        "The request signature we calculated does not match the signature you provided. Check "
+        "your AWS Secret Access Key and signing method."
+    )
+    if service == "ec2":
+        return Refused(
+            "AuthFailure",
+            "AWS was not able to validate the provided access credentials",
+            status=401,
+        )
+    if service in _QUERY:
+        return Refused("SignatureDoesNotMatch", told, status=403)
+    return Refused("InvalidSignatureException", told, status=403)
+
+
 def denied(service: str, operation: str, who: str) -> Refused:
     """Refuse for want of permission, as each kind of service does."""
     told = f"User: {who} is not authorized to perform: {service}:{operation}"

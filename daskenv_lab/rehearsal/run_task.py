@@ -6,9 +6,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.rehearsal.instances import needs_of, room_for, take
-from daskenv_lab.rehearsal.limits import check_request, check_roles, units
+from daskenv_lab.rehearsal.limits import check_request, check_roles
 from daskenv_lab.rehearsal.place import ACCOUNT
 from daskenv_lab.rehearsal.refusal import Refused
+from daskenv_lab.rehearsal.sizes import units
 from daskenv_lab.rehearsal.task import Container, Task
 
 if TYPE_CHECKING:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models import EC2Backend
+from moto.ecs.models import EC2ContainerServiceBackend
 
 from daskenv_lab.rehearsal.addresses import PRIVATE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daskenv_lab.rehearsal.cloud import Cloud
 
 INSTANCES_CLUSTER = "rehearsal-ec2"
@@ -24,13 +28,17 @@ _CPU, _MEMORY = 8192, 31_000
 def seed(cloud: Cloud) -> None:
     """Fill a new account."""
     # Set before its first use, so that the default network has addresses of this machine.
-    EC2Backend.create_default_vpc = _default_vpc  # type: ignore[method-assign]
+    EC2Backend.create_default_vpc = _default_vpc
+    EC2ContainerServiceBackend.create_cluster = _same_cluster(
+        EC2ContainerServiceBackend.create_cluster
+    )
     with cloud.lock:
         for name in _LONG_ARNS:
             cloud.ecs.put_account_setting(name, "enabled")
         vpc = cloud.ec2.default_vpc
         vpc.enable_dns_hostnames = True
         _route_to_internet(cloud, vpc)
+        _open_default_group(cloud, vpc)
         _instances(cloud)
 
 
@@ -50,6 +58,32 @@ def _route_to_internet(cloud: Cloud, vpc: Any) -> None:
         if table.vpc_id == vpc.id and table.main_association_id is not None
     ]
     cloud.ec2.create_route(main.id, "0.0.0.0/0", gateway_id=gateway.id)
+
+
+def _open_default_group(cloud: Cloud, vpc: Any) -> None:
+    """Let the members of the default group reach each other, as on AWS."""
+    group = cloud.ec2.get_default_security_group(vpc.id)
+    cloud.ec2.authorize_security_group_ingress(
+        group_name_or_id=group.id,
+        ip_protocol="-1",
+        from_port=None,
+        to_port=None,
+        ip_ranges=[],
+        source_groups=[{"GroupId": group.id}],
+    )
+
+
+def _same_cluster(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the cluster of that name if there is one, as AWS does; moto would replace it."""
+
+    @functools.wraps(create)
+    def created(backend: Any, cluster_name: str, *args: Any, **kwargs: Any) -> Any:
+        found = backend.clusters.get(cluster_name)
+        if found is not None and found.status == "ACTIVE":
+            return found
+        return create(backend, cluster_name, *args, **kwargs)
+
+    return created
 
 
 def _instances(cloud: Cloud) -> None:

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moto.backends import get_backend
-from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
 from daskenv_lab.background import Background, write_record
@@ -28,6 +27,8 @@ from daskenv_lab.rehearsal.seeds import seed
 from daskenv_lab.rehearsal.watch import watch_memory, watch_use
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from daskenv_lab.rehearsal.task import Task
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ _SERVICES = ("ecs", "ec2", "iam", "logs", "secretsmanager", "sts", "ecr")
 async def serve(folder: Path, tasks: Path, settings: dict[str, Any]) -> None:
     """Answer until told to end, or until nobody has used it for long."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    # It would write a line for each call.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    _allow_many_files()
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,7 +57,7 @@ async def serve(folder: Path, tasks: Path, settings: dict[str, Any]) -> None:
     cloud.start_life = lambda task: _begin(cloud, task)
     key_id, secret = f"REHEARSAL{secrets.token_hex(6).upper()}", secrets.token_urlsafe(30)
     gate = Gate(cloud, key_id, secret)
-    server = make_server("127.0.0.1", 0, gate, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, gate, threaded=True)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     here = Rehearsal(
         endpoint=f"http://127.0.0.1:{server.server_port}",
@@ -75,28 +79,23 @@ async def serve(folder: Path, tasks: Path, settings: dict[str, Any]) -> None:
     finally:
         for task in (*side, *cloud.lives):
             task.cancel()
-        # Not its endless loop, which may be in the middle of an answer.
-        server.socket.close()
         _end_processes(cloud)
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
         (folder / RECORD).unlink(missing_ok=True)
 
 
-class _Quiet(MotoRequestHandler):
-    """Answer without a line in the log for each call."""
-
-    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
-        if type == "error":
-            super().log(type, message, *args)
-
-    def log_request(self, *_: object) -> None:
-        pass
+def _allow_many_files() -> None:
+    # A task takes about five: its pipe, its claim, and the doors of its ports.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prepare(cloud: Cloud, gate: Gate) -> None:
     seed(cloud)
     gate.ready.set()
     for name in _SERVICES:
-        get_backend(name)  # type: ignore[call-overload]
+        get_backend(name)
 
 
 def _begin(cloud: Cloud, task: Task) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -47,7 +48,10 @@ def main() -> None:
                 'run pip install "daskenv_lab[rehearsal]"'
             ) from error
         asyncio.run(serve(folder, tasks, settings))
+        logging.shutdown()
+        # The warden ends with the pipe. The interpreter would take seconds to clear moto away.
         os.close(alive)
+        os._exit(0)
 
 
 def _warden(tasks: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +126,8 @@ class Task:
         """Bytes that all of it may use."""
         if self.memory:
             return int(self.memory) * 2**20
-        limits = [c.definition.get("memory") for c in self.containers]
-        return sum(limits) * 2**20 if limits and all(limits) else None
+        limits = [c.definition.get("memory") or 0 for c in self.containers]
+        return sum(map(int, limits)) * 2**20 if limits and all(limits) else None
 
     def move(self, status: str, *stamps: str) -> None:
         """Go on to another status, and note when."""
@@ -224,7 +225,7 @@ class Task:
             "exitCode": container.exit_code,
             "reason": container.reason or None,
             "gpuIds": list(container.gpus) or None,
-            "runtimeId": f"{self.id.replace('-', '')}-{abs(hash(container.name)) % 10**10}"
+            "runtimeId": f"{self.id}-{zlib.crc32(container.name.encode())}"
             if container.pid
             else None,
         }

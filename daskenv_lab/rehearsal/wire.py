@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -55,10 +54,11 @@ def ask(here: Rehearsal, method: str, what: str, body: Any = None) -> dict[str, 
 
 def healthy(endpoint: str) -> bool:
     """Tell whether a rehearsal answers there."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         with _direct().open(f"{endpoint}{PATH}health", timeout=_HEALTH_LIMIT) as answer:
             return bool(answer.status == 200)
-    return False
+    except (OSError, ValueError):
+        return False
 
 
 def _direct() -> urllib.request.OpenerDirector:

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,23 @@ def test_each_verb_tells_its_options(verb: str) -> None:
         (["down", "nosuch"], "no cluster is named 'nosuch'", 1),
         (["down", "dev", "--all"], "down was given both 'dev' and --all", 2),
         (["run", "f.py:f", "x"], "'x' is no parameter", 2),
+        (["up", "local", "--rehearse"], "'local' does not run in AWS, and --rehearse is", 2),
+        (["up", "--allow-from", "192.0.2.7"], "'local' does not run in AWS, and --allow-from", 2),
+        (["up", "gateway", "--bootstrap"], "'gateway' does not run in AWS, and --bootstrap", 2),
+        (["ls", "locl"], "no profile or kind is named 'locl'; did you mean 'local'?", 1),
+        (["ls", "local", "--rehearse"], "'local' does not run in AWS, and --rehearse is", 2),
+        (["reap", "locl"], "did you mean 'local'?", 1),
+        (["bootstrap", "local"], "'local' does not run in AWS, and bootstrap is only", 2),
+        (["bootstrap", "--policy", "use", "--remove"], "beside --dry-run or --remove", 2),
+        (["bootstrap", "--policy", "all"], "'all' is not one of 'bootstrap', 'use'", 2),
+        (["doctor", "local"], "'local' does not run in AWS, and the doctor is only", 2),
+        (["doctor", "--name", "nosuch"], "no cluster is named 'nosuch'", 1),
+        (["keep-alive"], "missing argument '[NAME] DURATION'", 2),
+        (["keep-alive", "soon"], "'soon' is no duration", 2),
+        (["keep-alive", "dev", "2", "hours"], "quote a duration with blanks", 2),
+        (["keep-alive", "nosuch", "2h"], "no cluster is named 'nosuch'", 1),
+        (["rehearse", "strat"], "no verb is named 'strat'; did you mean 'start'?", 2),
+        (["rehearse", "start", "--latency", "low"], "'low' is not one of", 2),
     ],
 )
 def test_a_misused_verb_is_one_sentence(
@@ -77,6 +96,13 @@ def test_a_misused_verb_is_one_sentence(
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert result.stderr.count("Error") == 1
     assert "Traceback" not in result.stderr
+
+
+def test_a_verb_of_verbs_tells_them() -> None:
+    """`daskenv rehearse` alone is no error."""
+    result = _daskenv("rehearse")
+    assert result.exit_code == 0
+    assert all(verb in result.stdout for verb in ("start", "status", "stop", "order"))
 
 
 def test_debug_shows_the_whole_traceback(state_dir: Path) -> None:
@@ -157,6 +183,17 @@ def test_waiting_tells_a_pipe_only_what_is_new(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "\rWaiting for long\rDone            \r    \r"
 
 
+def test_a_warning_begins_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is being waited for is wiped before a warning is shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: print(message)
+        with Surface({}).waiting() as progress:
+            progress("Waiting")
+            warnings.warn("careful", stacklevel=1)
+    assert capsys.readouterr().out == "\rWaiting\r       \rcareful\n"
+
+
 def test_clusters_are_told_in_columns() -> None:
     """The tables hold names, sizes and addresses, also where little is known."""
     ref = ClusterRef(provider="local", id="8f3e")
@@ -172,6 +209,10 @@ def test_clusters_are_told_in_columns() -> None:
     info = ClusterInfo(ref=ref, status="running", name="dev", requested=1, workers=(worker,))
     assert status(info).startswith("dev: running\n  workers    1 with 2 threads\n")
     assert "no limit" in status(info)
+    assert "stops in" not in status(info)
+    aging = replace(info, stops_in=90.0, adaptive=(1, 3), adaptive_holder="ada@laptop")
+    assert "size       adaptive, 1 to 3 workers, by ada@laptop" in status(aging)
+    assert "stops in   90.00 s, if nobody uses it" in status(aging)
     lines = listing([info, ClusterInfo(ref=ref, status="gone")]).splitlines()
     assert lines[1].startswith("dev     running")
     assert lines[2].startswith("(8f3e)  gone")

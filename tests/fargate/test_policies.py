@@ -111,7 +111,8 @@ def test_every_operation_in_the_source_is_allowed_by_a_policy() -> None:
     """No call of ours would be refused to somebody who has both policies."""
     called = operations_in_source()
     assert "ecs:RunTask" in called
-    assert called <= actions(BOTH[0]) | actions(BOTH[1])
+    own_cluster = policy("use", ACCOUNT, REGION, {"cluster_arn": "theirs"})
+    assert called <= actions(BOTH[0]) | actions(own_cluster)
 
 
 def operations_in_source() -> set[str]:
@@ -131,4 +132,5 @@ def operations_in_source() -> set[str]:
 def _as_iam_says(session: botocore.session.Session, service: str, operation: str) -> str:
     wanted = operation.replace("_", "")
     known = session.get_service_model(service).operation_names
-    return f"{service}:{next(name for name in known if name.lower() == wanted)}"
+    prefix = service.replace("-", "")  # IAM writes service-quotas as one word
+    return f"{prefix}:{next(name for name in known if name.lower() == wanted)}"

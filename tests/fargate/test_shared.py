@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +10,9 @@ from daskenv_lab import rehearsal
 from daskenv_lab.errors import ProviderError, StateError
 from daskenv_lab.providers.fargate import shared
 from daskenv_lab.providers.fargate.aws import Aws
-from daskenv_lab.providers.fargate.policies import actions, policy
-from daskenv_lab.providers.fargate.resource import ForeignResource, SharedSetInUse
 from daskenv_lab.providers.fargate.roles import execution_policy
 
+ROLES = ("daskenv-execution", "daskenv-task")
 TOUCHED = ("ECS cluster", "role", "role", "log group", "security group")
 
 
@@ -78,7 +73,7 @@ def test_each_part_carries_our_tags_and_the_users(empty_aws: Aws) -> None:
     )["clusters"]
     tags.append({t["key"]: t["value"] for t in cluster["tags"]})
     assert set(cluster["capacityProviders"]) == {"FARGATE", "FARGATE_SPOT"}
-    for name in ("daskenv-execution", "daskenv-task"):
+    for name in ROLES:
         role = empty_aws.call("iam", "get_role", RoleName=name)["Role"]
         tags.append({t["Key"]: t["Value"] for t in role["Tags"]})
     [logs] = empty_aws.call("logs", "describe_log_groups", logGroupNamePrefix="/daskenv")[
@@ -118,7 +113,7 @@ def test_the_roles_can_do_little(empty_aws: Aws) -> None:
     assert found == execution_policy(account=account, region=empty_aws.region)
     writing = [s for s in found["Statement"] if "logs:PutLogEvents" in s["Action"]]
     assert writing[0]["Resource"] == f"arn:aws:logs:*:{account}:log-group:/daskenv:*"
-    for name in ("daskenv-execution", "daskenv-task"):
+    for name in ROLES:
         role = empty_aws.call("iam", "get_role", RoleName=name)["Role"]
         [trust] = role["AssumeRolePolicyDocument"]["Statement"]
         assert trust["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
@@ -128,50 +123,6 @@ def test_the_roles_can_do_little(empty_aws: Aws) -> None:
     assert not list(
         empty_aws.pages("iam", "list_role_policies", "PolicyNames", RoleName="daskenv-task")
     )
-
-
-def test_ten_may_make_it_at_once(empty_aws: Aws) -> None:
-    """Ten threads get the same set, and there is one of each part."""
-    with ThreadPoolExecutor(10) as pool:
-        made = list(pool.map(lambda _: ensure(empty_aws), range(10)))
-    assert len({json.dumps(m.to_dict()) for m in made}) == 1
-    assert_single(empty_aws)
-
-
-@pytest.mark.slow
-def test_processes_may_make_it_at_once(empty_aws: Aws) -> None:
-    """Four processes, as of four people, get the same set."""
-    children = [run(empty_aws, "0") for _ in range(4)]
-    said = [child.communicate(timeout=60)[0] for child in children]
-    assert all(child.returncode == 0 for child in children)
-    assert len(set(said)) == 1
-    assert json.loads(said[0]) == json.loads(json.dumps(ensure(empty_aws).to_dict()))
-    assert_single(empty_aws)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_set_whose_maker_was_killed_is_mended(empty_aws: Aws, when: str) -> None:
-    """Wherever kill -9 strikes, it is not found, or it is whole; making it again mends it."""
-    finished = False
-    for k in range(1, 60):
-        child = run(empty_aws, str(k), when)
-        child.communicate(timeout=60)
-        found = shared.find(empty_aws, {})
-        assert child.returncode in (-9, 0), k
-        made = ensure(empty_aws)
-        assert states(empty_aws) == ["exists"] * 5, k
-        # What was found before was as whole as what is there now.
-        assert found in (None, made), k
-        if found:
-            assert execution_policy_is_there(empty_aws)
-        shared.remove(empty_aws, progress=lambda _: None)
-        assert states(empty_aws) == ["missing"] * 5, k
-        if child.returncode == 0:
-            finished = True
-            break
-    assert finished
-    assert k > 15, "too few calls were counted for a sweep"
 
 
 @pytest.mark.parametrize(
@@ -215,70 +166,6 @@ def test_a_closed_group_and_a_lost_subnet_are_mended(empty_aws: Aws) -> None:
     )
     assert states(empty_aws)[4] == "damaged"
     assert ensure(empty_aws) == made
-
-
-@pytest.mark.parametrize("part", range(5))
-def test_what_is_not_ours_is_not_touched(empty_aws: Aws, part: int) -> None:
-    """Something with our name and without our tags is told about; nothing is made or removed."""
-    foreign = FOREIGN[part]
-    foreign.make(empty_aws)
-    try:
-        assert states(empty_aws)[part] == "foreign"
-        assert shared.find(empty_aws, {}) is None
-        with pytest.raises(ForeignResource, match=foreign.argument):
-            ensure(empty_aws)
-        assert [s for i, s in enumerate(states(empty_aws)) if i != part] == ["missing"] * 4
-        said: list[str] = []
-        assert shared.remove(empty_aws, progress=said.append) == []
-        assert any("not ours" in sentence for sentence in said)
-        assert states(empty_aws)[part] == "foreign"
-    finally:
-        foreign.unmake(empty_aws)
-
-
-class Foreign:
-    """Something of another person with the name of a part of ours."""
-
-    def __init__(self, argument: str, service: str, make: str, unmake: str, **words: str) -> None:
-        self.argument = argument
-        self._service, self._make, self._unmake = service, make, unmake
-        self._words = words
-        self._more = {
-            "iam": {"AssumeRolePolicyDocument": "{}"},
-            "ec2": {"Description": "theirs"},
-        }.get(service, {})
-
-    def make(self, aws: Aws) -> None:
-        """Make it."""
-        aws.call(self._service, self._make, **self._words, **self._more)
-
-    def unmake(self, aws: Aws) -> None:
-        """Remove it."""
-        words = {"cluster" if k == "clusterName" else k: v for k, v in self._words.items()}
-        aws.call(self._service, self._unmake, **words)
-
-
-FOREIGN = [
-    Foreign("cluster_arn", "ecs", "create_cluster", "delete_cluster", clusterName="daskenv"),
-    Foreign(
-        "execution_role_arn", "iam", "create_role", "delete_role", RoleName="daskenv-execution"
-    ),
-    Foreign("task_role_arn", "iam", "create_role", "delete_role", RoleName="daskenv-task"),
-    Foreign(
-        "cloudwatch_logs_group",
-        "logs",
-        "create_log_group",
-        "delete_log_group",
-        logGroupName="/daskenv",
-    ),
-    Foreign(
-        "security_groups",
-        "ec2",
-        "create_security_group",
-        "delete_security_group",
-        GroupName="daskenv",
-    ),
-]
 
 
 def test_what_is_given_is_not_looked_up(empty_aws: Aws) -> None:
@@ -349,67 +236,11 @@ def test_a_set_can_be_in_another_vpc(empty_aws: Aws) -> None:
         empty_aws.call("ec2", "delete_vpc", VpcId=vpc)
 
 
-def test_roles_stay_while_another_region_uses_them(empty_aws: Aws) -> None:
-    """Roles belong to all regions of an account; the last one takes them away."""
-    there = Aws(region="eu-west-1", credentials=empty_aws.credentials, endpoint=empty_aws.endpoint)
-    ensure(empty_aws)
-    assert states(there)[1:3] == ["damaged", "damaged"]
-    other = ensure(there)
-    shared.remove(empty_aws, progress=lambda _: None)
-    assert shared.find(there, {}) == other
-    assert states(empty_aws) == ["missing", "damaged", "damaged", "missing", "missing"]
-    shared.remove(there, progress=lambda _: None)
-    assert states(there) == ["missing"] * 5
-
-
-def test_the_set_is_not_removed_while_tasks_run(empty_aws: Aws) -> None:
-    """The tasks are named, and whose they are; everything still works afterwards."""
-    made = ensure(empty_aws)
-    task = start_task(empty_aws, made)
-    with pytest.raises(SharedSetInUse) as refused:
-        shared.remove(empty_aws, progress=lambda _: None)
-    assert task.rsplit("/", 1)[-1] in str(refused.value)
-    assert "of 'dev', ada@here" in str(refused.value)
-    assert shared.find(empty_aws, {}) == made
-    empty_aws.call("ecs", "stop_task", cluster="daskenv", task=task)
-    removed = shared.remove(empty_aws, progress=lambda _: None)
-    assert removed[0] == "ECS cluster daskenv"
-    assert "task definition daskenv-test:1" in removed
-    assert "log group /daskenv" in removed
-    assert states(empty_aws) == ["missing"] * 5
-
-
-def test_task_definitions_of_others_stay(empty_aws: Aws) -> None:
-    """One of our family's prefix without our tag is not ours."""
-    ensure(empty_aws)
-    theirs = register(empty_aws, "daskenv-theirs", tags=[])
-    removed = shared.remove(empty_aws, progress=lambda _: None)
-    assert not any("theirs" in what for what in removed)
-    told = empty_aws.call("ecs", "describe_task_definition", taskDefinition=theirs)
-    assert told["taskDefinition"]["status"] == "ACTIVE"
-
-
 def test_throttling_is_waited_out(empty_aws: Aws) -> None:
     """AWS is busy for a moment; nothing is noticed but time."""
     rehearsal.order(rehearsal.Fault(kind="throttle", operation="iam:*", times=2))
     ensure(empty_aws)
     assert states(empty_aws) == ["exists"] * 5
-
-
-def test_the_policies_allow_what_is_called(empty_aws: Aws) -> None:
-    """What the server counted is allowed: all to the one who bootstraps, finding to the user."""
-    account, region = "123456789012", empty_aws.region
-    made = ensure(empty_aws)
-    register(empty_aws, "daskenv-test")
-    rehearsal.forget_calls()
-    shared.find(empty_aws, {"subnets": made.subnets[:1]})
-    shared.find(empty_aws, {})
-    assert set(rehearsal.calls()) <= actions(policy("use", account, region))
-    rehearsal.forget_calls()
-    shared.remove(empty_aws, progress=lambda _: None)
-    shared.plan(empty_aws, {})
-    ensure(empty_aws)
-    assert set(rehearsal.calls()) <= actions(policy("bootstrap", account, region))
 
 
 def test_a_set_can_be_remembered(empty_aws: Aws) -> None:
@@ -420,84 +251,3 @@ def test_a_set_can_be_remembered(empty_aws: Aws) -> None:
     for damaged in ({**written, "schema": 99}, {**written, "colour": "blue"}, {"schema": 1}):
         with pytest.raises(StateError, match="look them up again"):
             shared.Shared.from_dict(damaged)
-
-
-def run(aws: Aws, *arguments: str) -> subprocess.Popen[str]:
-    """Make the set in another process, which may kill itself at its k-th call."""
-    assert aws.credentials is not None
-    child = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("make_shared.py")), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin is not None
-    child.stdin.write(
-        json.dumps([aws.endpoint, aws.region, aws.credentials.key_id, aws.credentials.secret])
-        + "\n"
-    )
-    child.stdin.flush()
-    return child
-
-
-def assert_single(aws: Aws) -> None:
-    """Check that there is one of each part whose name AWS does not keep single."""
-    assert states(aws) == ["exists"] * 5
-    groups = aws.call(
-        "ec2", "describe_security_groups", Filters=[{"Name": "group-name", "Values": ["daskenv"]}]
-    )["SecurityGroups"]
-    assert len(groups) == 1
-    assert len(groups[0]["IpPermissions"]) == 1
-
-
-def execution_policy_is_there(aws: Aws) -> bool:
-    """Tell whether the execution role has its policy."""
-    names = aws.pages("iam", "list_role_policies", "PolicyNames", RoleName="daskenv-execution")
-    return list(names) == ["daskenv"]
-
-
-def register(aws: Aws, family: str, tags: list[dict[str, str]] | None = None) -> str:
-    """Register a task definition that sleeps."""
-    ours = [{"key": "createdBy", "value": "daskenv_lab"}]
-    return str(
-        aws.call(
-            "ecs",
-            "register_task_definition",
-            family=family,
-            networkMode="awsvpc",
-            requiresCompatibilities=["FARGATE"],
-            cpu="256",
-            memory="512",
-            containerDefinitions=[
-                {
-                    "name": "sleeper",
-                    "image": "example",
-                    "essential": True,
-                    "command": ["python", "-c", "import time; time.sleep(60)"],
-                }
-            ],
-            tags=ours if tags is None else tags,
-        )["taskDefinition"]["taskDefinitionArn"]
-    )
-
-
-def start_task(aws: Aws, made: shared.Shared) -> str:
-    """Run a task in the shared cluster, with the tags of a cluster of ours."""
-    definition = register(aws, "daskenv-test")
-    told = {"daskenv:cluster": "8f3e", "daskenv:name": "dev", "daskenv:owner": "ada@here"}
-    answer = aws.call(
-        "ecs",
-        "run_task",
-        cluster=made.cluster_arn,
-        taskDefinition=definition,
-        launchType="FARGATE",
-        tags=[{"key": k, "value": v} for k, v in told.items()],
-        networkConfiguration={
-            "awsvpcConfiguration": {
-                "subnets": list(made.subnets),
-                "securityGroups": list(made.security_groups),
-                "assignPublicIp": "ENABLED",
-            }
-        },
-    )
-    return str(answer["tasks"][0]["taskArn"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import types
@@ -78,6 +79,20 @@ def test_an_error_is_raised_and_shown_as_one_sentence(
     assert len(shown.splitlines()) == 1
 
 
+def test_a_warning_is_one_plain_line(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook shows a warning's sentence too, and not where in our source it came from."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    shell.run_cell("%daskenv bootstrap --policy use")
+    told = capsys.readouterr()
+    assert "2012-10-17" in told.out
+    assert told.err.startswith("Warning: the policy is for any account")
+    assert len(told.err.splitlines()) == 1
+
+
 def test_debug_lasts_for_one_call(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +126,19 @@ def test_nothing_in_a_line_is_evaluated(shell: InteractiveShell) -> None:
         ("%daskenv up --min ", []),
         ("%daskenv --de", ["--debug"]),
         ("%daskenv nosuch ", []),
+        ("%daskenv boo", ["bootstrap"]),
+        ("%daskenv bootstrap --pol", ["--policy"]),
+        ("%daskenv bootstrap --policy u", ["use"]),
+        ("%daskenv bootstrap ", ["ecs", "fargate"]),
+        ("%daskenv doctor --name ", ["blue"]),
+        ("%daskenv ls re", ["remote"]),
+        ("%daskenv up fargate --re", ["--replace", "--rehearse"]),
+        ("%daskenv keep-alive bl", ["blue"]),
+        ("%daskenv rehearse sta", ["start", "status"]),
+        ("%daskenv rehearse start --l", ["--latency"]),
+        ("%daskenv rehearse start --latency r", ["realistic"]),
+        ("%daskenv rehearse status ", []),
+        ("%daskenv rehearse nosuch ", []),
         ("%daskenv run add", ["add_up"]),
         ("%daskenv run add_up ", ["x=", "times="]),
         ("%daskenv run add_up x=3 ti", ["times="]),

@@ -16,7 +16,7 @@ from daskenv_lab import config
 from daskenv_lab.background import private_folder, read_record, recorded_process, spawn
 from daskenv_lab.environments.codec import encode
 from daskenv_lab.providers.fargate import fleet
-from daskenv_lab.providers.fargate.tags import ADAPTIVE, as_list
+from daskenv_lab.providers.fargate.tags import ADAPTIVE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +74,7 @@ def lease_on(scheduler: Task) -> Lease | None:
 
 def write(aws: Aws, scheduler: Task, lease: Lease) -> None:
     """Write a lease on a scheduler's task."""
-    tags = as_list({ADAPTIVE: lease.tag()})
-    aws.call("ecs", "tag_resource", resourceArn=scheduler.arn, tags=tags)
+    fleet.tag(aws, scheduler, {ADAPTIVE: lease.tag()})
 
 
 def erase(aws: Aws, scheduler: Task) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 7
 """Calls of one operation, the first included; botocore waits up to 2, 4, 8, … 20 s in between."""
+_LONGEST_REASON = 400
 _CONNECT_LIMIT = 5.0
 _READ_LIMIT = 20.0
 
@@ -251,7 +252,9 @@ class _plain_words:  # noqa: N801 - a context manager reads as a word of the sen
 
 def _answered(what: str, error: ClientError) -> ProviderError:
     told = error.response.get("Error", {})
-    code, reason = str(told.get("Code", "")), str(told.get("Message", "")).rstrip(".")
+    # A proxy or a failing front end may answer with a whole page.
+    reason = " ".join(str(told.get("Message", "")).split())[:_LONGEST_REASON].rstrip(".")
+    code = " ".join(str(told.get("Code", "")).split())[:_LONGEST_REASON]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _NOT_KNOWN:
         return AuthenticationFailed(

@@ -22,7 +22,7 @@ _MOST_RUN = 10  # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_
 _MOST_DESCRIBED = 100
 _STOPPERS = 8
 # Reasons for which AWS starts fewer tasks than were asked for, and which pass.
-_PASSING = ("RESOURCE:", "Capacity is unavailable", "capacity", "AGENT", "RETRIEVING")
+_PASSING = ("RESOURCE:", "Capacity is unavailable", "capacity", "AGENT", "unable to assume")
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 3.0, 1.3
 _OVER = ("DEPROVISIONING", "STOPPED", "DELETED")
 
@@ -215,20 +215,23 @@ def of_cluster(aws: Aws, ecs_cluster: str, started_by: str) -> list[Task]:
     """Look at the tasks of one cluster that nobody told to stop."""
     # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html: startedBy must
     # be the only filter.
-    arns = aws.pages("ecs", "list_tasks", "taskArns", cluster=ecs_cluster, startedBy=started_by)
-    return describe(aws, ecs_cluster, arns)
+    return _listed(aws, ecs_cluster, startedBy=started_by)
 
 
 def of_everybody(aws: Aws, ecs_cluster: str, *, stopped: bool = False) -> list[Task]:
     """Look at our tasks in one ECS cluster, whosever they are; or at those that stopped lately."""
-    arns = aws.pages(
-        "ecs",
-        "list_tasks",
-        "taskArns",
-        cluster=ecs_cluster,
-        desiredStatus="STOPPED" if stopped else "RUNNING",
-    )
-    return [t for t in describe(aws, ecs_cluster, arns) if t.identity]
+    status = "STOPPED" if stopped else "RUNNING"
+    return [t for t in _listed(aws, ecs_cluster, desiredStatus=status) if t.identity]
+
+
+def _listed(aws: Aws, ecs_cluster: str, **filters: str) -> list[Task]:
+    try:
+        arns = list(aws.pages("ecs", "list_tasks", "taskArns", cluster=ecs_cluster, **filters))
+    except AwsRefused as refused:
+        if refused.code != "ClusterNotFoundException":
+            raise
+        return []  # No shared set, and so no tasks.
+    return describe(aws, ecs_cluster, arns)
 
 
 def wait(
@@ -272,6 +275,11 @@ def stop(aws: Aws, ecs_cluster: str, arns: Iterable[str], *, reason: str) -> Non
 
     with ThreadPoolExecutor(_STOPPERS, thread_name_prefix="daskenv-stop") as pool:
         list(pool.map(tell, arns))
+
+
+def tag(aws: Aws, task: Task, tags: Mapping[str, str]) -> None:
+    """Put tags on a task, in place of those with the same names."""
+    aws.call("ecs", "tag_resource", resourceArn=task.arn, tags=as_list(tags))
 
 
 def request(

@@ -251,7 +251,7 @@ def _address_outside() -> str:
         if urlsplit(service).scheme not in ("http", "https"):
             raise ValueError("it is no web address")
         told = in_background(lambda: _fetch(service)).result(_LIMIT)
-        return str(ipaddress.ip_network(told))
+        return str(ipaddress.ip_network(ipaddress.ip_address(told)))
     except (OSError, ValueError, HTTPException) as error:
         raise ProviderUnreachable(
             f"the address from which this machine reaches the internet cannot be found: {service} "

@@ -93,10 +93,8 @@ def launch(
     progress("asking ECS for the scheduler")
     plan = _Plan(aws, shared, settings, delivery, material, arns)
     [scheduler] = fleet.run(aws, plan.scheduler(), 1, deadline=deadline, progress=progress)
-    if delivery.identity.allow:
-        who = f"{identity.owner} {identity.name}"
-        for group in shared.security_groups:
-            ingress.allow(aws, group, delivery.identity.allow, who=who)
+    if shared.own_group and identity.allow:
+        ingress.allow(aws, shared.own_group, identity.allow, who=identity.who)
     scheduler = _wait_for(plan, scheduler, "an address", lambda t: t.private_ip, deadline, progress)
     address = f"{identity.protocol}://{scheduler.private_ip}:{settings.scheduler_port}"
     workers = plan.worker(address, deadline.seconds)

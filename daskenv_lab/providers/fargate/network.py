@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +51,8 @@ class Network:
             return replace(seen, state="damaged", note="no subnets are chosen")
         if not _open_within(group):
             return replace(seen, state="damaged", note="no traffic within the group")
-        if closely and (lost := set(subnets) - _present(aws, subnets)):
-            return replace(seen, state="damaged", note=f"{', '.join(sorted(lost))} not there")
+        if closely and set(subnets) - _present(aws, subnets):
+            return replace(seen, state="damaged", note="a subnet is not there any more")
         return replace(seen, subnets=subnets, note=f"in {vpc}")
 
     def mend(self, aws: Aws, seen: Resource, tags: Mapping[str, str]) -> None:
@@ -218,8 +217,11 @@ def _open_within(group: Mapping[str, Any]) -> bool:
 
 
 def _present(aws: Aws, subnets: tuple[str, ...]) -> set[str]:
-    found: set[str] = set()
-    with contextlib.suppress(AwsRefused):  # AWS refuses the whole question if one is not there
+    try:
         told = aws.call("ec2", "describe_subnets", SubnetIds=list(subnets))
-        found = {str(s["SubnetId"]) for s in told["Subnets"]}
-    return found
+    except AwsRefused as refused:
+        # AWS refuses the whole question if one of them is not there.
+        if refused.code != "InvalidSubnetID.NotFound":
+            raise
+        return set()
+    return {str(s["SubnetId"]) for s in told["Subnets"]}

@@ -6,24 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.providers.fargate.aws import Aws, AwsRefused
-from daskenv_lab.providers.fargate.resource import (
-    FAMILY_PREFIX,
-    LOG_GROUP,
-    NAME,
-    OURS,
-    Resource,
-    is_shared,
-)
+from daskenv_lab.providers.fargate.resource import LOG_GROUP, NAME, Resource, is_shared
 from daskenv_lab.providers.fargate.tags import as_list, from_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daskenv_lab.providers.contract import Progress
-
 _PROVIDERS = ["FARGATE", "FARGATE_SPOT"]
 _KEPT_DAYS = 30
-_MOST_DELETED = 10  # in one call of DeleteTaskDefinitions
 _NO_LINKED_ROLE = "service linked role"
 
 
@@ -124,40 +114,3 @@ def _make_linked_role(aws: Aws) -> None:
         # InvalidInput: "has been taken in this account", by CreateCluster itself or by another.
         if refused.code != "InvalidInput":
             raise
-
-
-def definitions_of_ours(aws: Aws, progress: Progress) -> list[str]:
-    """Remove all task definitions of ours; those that a task still uses go when it ends."""
-    families = aws.pages(
-        "ecs",
-        "list_task_definition_families",
-        "families",
-        familyPrefix=FAMILY_PREFIX,
-        status="ALL",
-    )
-    removed: list[str] = []
-    for family in list(families):
-        arns = []
-        for status in ("ACTIVE", "INACTIVE"):
-            listed = aws.pages(
-                "ecs",
-                "list_task_definitions",
-                "taskDefinitionArns",
-                familyPrefix=family,
-                status=status,
-            )
-            arns += [arn for arn in listed if _is_ours(aws, arn)]
-        for arn in arns:
-            progress(f"Removing the task definition {family}")
-            aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
-        for start in range(0, len(arns), _MOST_DELETED):
-            some = arns[start : start + _MOST_DELETED]
-            aws.call("ecs", "delete_task_definitions", taskDefinitions=some)
-        removed += [f"task definition {arn.rsplit('/', 1)[-1]}" for arn in arns]
-    return removed
-
-
-def _is_ours(aws: Aws, definition: str) -> bool:
-    told = aws.call("ecs", "describe_task_definition", taskDefinition=definition, include=["TAGS"])
-    tags = from_list(told.get("tags") or ())
-    return all(tags.get(key) == value for key, value in OURS.items())

@@ -98,6 +98,8 @@ class _Names:
     cluster: str
     roles: tuple[str, ...]
     log_group: str
+    quotas: str
+    principals: tuple[str, ...]
     linked_role: str
     own_cluster: bool
 
@@ -118,6 +120,8 @@ class _Names:
                 given.task_role_arn or f"{roles}/{TASK_ROLE}",
             ),
             log_group=f"{logs}:log-group:{given.cloudwatch_logs_group or LOG_GROUP}",
+            quotas=f"{arn}:servicequotas:{region}:{account}:fargate/*",
+            principals=(f"{roles}/*", f"{arn}:iam::{account}:user/*"),
             linked_role=f"{roles}/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS*",
             own_cluster=given.cluster_arn is not None,
         )
@@ -201,7 +205,9 @@ def _use(names: _Names) -> list[dict[str, Any]]:
             ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"],
             [names.log_group, f"{names.log_group}:*"],
         ),
-        _allow("CheckThatImageExists", ["ecr:DescribeImages"], "*"),
+        _allow("CheckThatImageExists", ["ecr:DescribeImages"]),
+        _allow("CheckThatQuotaSuffices", ["servicequotas:GetServiceQuota"], names.quotas),
+        _allow("CheckOwnPermissions", ["iam:SimulatePrincipalPolicy"], names.principals),
         *(own if names.own_cluster else ()),
     ]
 
@@ -219,6 +225,7 @@ def _see(names: _Names) -> list[dict[str, Any]]:
                 "ec2:DescribeRouteTables",
                 "ec2:DescribeSecurityGroups",
                 "ec2:DescribeSubnets",
+                "ec2:DescribeVpcAttribute",
                 "ec2:DescribeVpcEndpoints",
                 "ec2:DescribeVpcs",
             ],

@@ -14,6 +14,7 @@ from daskenv_lab.errors import (
     ClusterGone,
     ClusterStartError,
     DaskEnvLabError,
+    EnvironmentValueError,
     LeftBehind,
     NotSupported,
     ProviderError,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("daskenv_lab")
 _ONE_LOOK = 5.0
+# As long as a listening scheduler needs; a refused connection is answered at once, or never.
+_FIRST_KNOCK = 4.0
 _STOPPED = ("STOPPED", "DEPROVISIONING", "DELETED")
 
 
@@ -118,7 +121,14 @@ class FargateProvider(Provider):
                 f"the scheduler's task of {ref.id!r} is {scheduler.status} and has no address "
                 "yet; wait a little"
             )
-        return reach(self.environment, aws, ref, scheduler, limit)
+        try:
+            first = Deadline(min(limit.left, _FIRST_KNOCK))
+            return reach(self.environment, aws, ref, scheduler, first)
+        except ClusterGone:
+            # Another machine made it, or this one has another address now.
+            if not self._let_in(aws, scheduler):
+                raise
+            return reach(self.environment, aws, ref, scheduler, limit)
 
     def scale(self, connection: Connection, n: int) -> None:
         """Start the tasks that lack, or let the surplus hand over its data and stop it."""
@@ -224,7 +234,7 @@ class FargateProvider(Provider):
             return found
         if aws.rehearsal:
             return shared.ensure(aws, given, progress=progress)
-        lacking = [r for r in shared.plan(aws, given) if r.state in ("missing", "damaged")]
+        lacking = [r for r in shared.plan(aws, given) if r.state not in ("exists", "given")]
         raise NotBootstrapped(
             f"the account lacks {', '.join(f'the {r.kind} {r.name!r}' for r in lacking)} in "
             f"{aws.region}; make the shared set once with `daskenv bootstrap`, look at it first "
@@ -250,9 +260,29 @@ class FargateProvider(Provider):
     def _caller(self, aws: Aws, settings: Settings, resources: Shared) -> str:
         """Give the address to let in; none where the user's own groups decide."""
         given = self.environment.provider_kwargs.get("allow_from")
-        if "security_groups" in asked.resources(self.environment) and given is None:
+        if resources.own_group is None:
+            if given is not None:
+                raise EnvironmentValueError(
+                    f"allow_from={given!r} was given beside security_groups, which are not ours to "
+                    "change; leave one of the two out"
+                )
             return ""
         return ingress.caller_cidr(given, aws=aws, private=settings.private, vpc=resources.vpc)
+
+    def _let_in(self, aws: Aws, scheduler: Task) -> bool:
+        """Open the way from this machine's address; False where that is not ours to do."""
+        identity = scheduler.identity
+        found = shared.find(aws, asked.resources(self.environment))
+        if identity is None or not identity.allow or not found or found.own_group is None:
+            return False
+        given = self.environment.provider_kwargs.get("allow_from")
+        cidr = ingress.caller_cidr(given, aws=aws, private=not identity.public, vpc=found.vpc)
+        known = identity.allow.split()
+        if cidr not in known:
+            # Before the rule is made: who cleans up keeps the rules that a tag names.
+            fleet.tag(aws, scheduler, identity.allowing([*known, cidr]))
+        ingress.allow(aws, found.own_group, cidr, who=identity.who)
+        return True
 
     def _first_connection(
         self, aws: Aws, ref: ClusterRef, scheduler: Task, deadline: Deadline
@@ -317,8 +347,8 @@ class FargateProvider(Provider):
         """Close the way for addresses from which nobody has a cluster any more."""
         given = asked.resources(self.environment)
         found = None if "security_groups" in given else shared.find(aws, given)
-        for group in found.security_groups if found else ():
-            ingress.withdraw(aws, group, wanted=lambda: _let_in(aws))
+        if found and found.own_group:
+            ingress.withdraw(aws, found.own_group, wanted=lambda: _let_in(aws))
 
 
 def _all_stopped(tasks: list[Task]) -> bool:
@@ -327,4 +357,4 @@ def _all_stopped(tasks: list[Task]) -> bool:
 
 def _let_in(aws: Aws) -> set[str]:
     """Collect the addresses that the tags of running tasks name."""
-    return {i.allow for t in listing.running(aws) if (i := t.identity) and i.allow}
+    return {cidr for t in listing.running(aws) if (i := t.identity) for cidr in i.allow.split()}

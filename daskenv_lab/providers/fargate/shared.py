@@ -8,20 +8,17 @@ killed is seen to be damaged and is mended by the next.
 from __future__ import annotations
 
 import time
-from concurrent.futures import TimeoutError as OutOfTime
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from daskenv_lab import config
-from daskenv_lab.bounded import Deadline, in_background
+from daskenv_lab.bounded import Deadline
 from daskenv_lab.errors import StateError, WaitTimeout
 from daskenv_lab.providers.fargate.aws import Aws, AwsRefused
-from daskenv_lab.providers.fargate.network import Network, every_group
-from daskenv_lab.providers.fargate.places import EcsCluster, LogGroup, definitions_of_ours
+from daskenv_lab.providers.fargate.parts import look_at_all, together
+from daskenv_lab.providers.fargate.removal import remove
 from daskenv_lab.providers.fargate.resource import (
-    BUSY,
     EXECUTION_ROLE,
     LOG_GROUP,
     NAME,
@@ -32,39 +29,16 @@ from daskenv_lab.providers.fargate.resource import (
     Given,
     Part,
     Resource,
-    SharedSetInUse,
 )
-from daskenv_lab.providers.fargate.roles import Role
-from daskenv_lab.providers.fargate.tags import Identity, from_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from daskenv_lab.providers.contract import Progress
 
-__all__ = [
-    "LOG_GROUP",
-    "ForeignResource",
-    "Resource",
-    "Shared",
-    "SharedSetInUse",
-    "ensure",
-    "find",
-    "plan",
-    "remove",
-]
-
-T = TypeVar("T")
+__all__ = ["Shared", "ensure", "find", "plan", "remove"]
 
 _SCHEMA = 1
-_MOST_NAMED = 10
-_HAS_TASKS = "ClusterContainsTasksException"
-_GONE = {
-    "ClusterNotFoundException",
-    "InvalidGroup.NotFound",
-    "NoSuchEntity",
-    "ResourceNotFoundException",
-}
 _ARGUMENTS = {
     (NAME, "ECS cluster"): "cluster_arn",
     (EXECUTION_ROLE, "role"): "execution_role_arn",
@@ -133,7 +107,7 @@ def plan(aws: Aws, given: Mapping[str, Any]) -> tuple[Resource, ...]:
     AuthenticationFailed, ProviderUnreachable, AwsRefused, WaitTimeout
     """
     own = Given.of(given)
-    return tuple(_look(aws, own, closely=True).values())
+    return tuple(look_at_all(aws, own, closely=True).values())
 
 
 def find(aws: Aws, given: Mapping[str, Any]) -> Shared | None:
@@ -159,7 +133,7 @@ def find(aws: Aws, given: Mapping[str, Any]) -> Shared | None:
     AuthenticationFailed, ProviderUnreachable, AwsRefused, WaitTimeout
     """
     own = Given.of(given)
-    seen = _look(aws, own, closely=False)
+    seen = look_at_all(aws, own, closely=False)
     return _shared(own, seen) if all(r.whole for r in seen.values()) else None
 
 
@@ -194,7 +168,7 @@ def ensure(
     deadline = Deadline(config.seconds("fargate.bootstrap-timeout"))
     pause = _FIRST_PAUSE
     while True:
-        seen = _look(aws, own, closely=True)
+        seen = look_at_all(aws, own, closely=True)
         _refuse_foreign(seen)
         todo = {part: r for part, r in seen.items() if not r.whole}
         if not todo:
@@ -207,134 +181,12 @@ def ensure(
         for resource in todo.values():
             verb = "Making" if resource.state == "missing" else "Mending"
             progress(f"{verb} the {resource.kind} {resource.name}")
-        _together({part: _mending(part, aws, resource, every) for part, resource in todo.items()})
+        together({part: _mending(part, aws, resource, every) for part, resource in todo.items()})
         if pause > _FIRST_PAUSE:
             deadline.pause(pause)
         pause = min(_LONGEST_PAUSE, pause * 2)
     _wait_for_roles(aws, seen, progress)
     return _shared(own, seen)
-
-
-def remove(aws: Aws, *, progress: Progress) -> list[str]:
-    """Remove the whole set, and our task definitions; nothing without our tags is touched.
-
-    The ECS cluster goes first: AWS refuses that while a task runs, and no task can be started
-    afterwards. A role that another region still uses stays.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-
-    Raises
-    ------
-    SharedSetInUse
-        Tasks run, or are stopping for longer than ``daskenv.fargate.bootstrap-timeout``.
-    AuthenticationFailed, ProviderUnreachable, AwsRefused, WaitTimeout
-    """
-    deadline = Deadline(config.seconds("fargate.bootstrap-timeout"))
-    cluster, *others = _parts(Given())
-    removed: list[str] = []
-    seen = cluster.look(aws, closely=True)
-    if seen.state in ("exists", "damaged"):
-        _refuse_running(aws)
-    removed += _remove_part(aws, cluster, seen, deadline, progress)
-    removed += definitions_of_ours(aws, progress)
-    groups: list[tuple[Part, Resource]] = [(Network(Given(vpc=r.vpc)), r) for r in every_group(aws)]
-    rest = [(p, p.look(aws, closely=True)) for p in others if not isinstance(p, Network)]
-    for part, there in [*groups, *rest]:
-        removed += _remove_part(aws, part, there, deadline, progress)
-    return removed
-
-
-def _remove_part(
-    aws: Aws, part: Part, seen: Resource, deadline: Deadline, progress: Progress
-) -> list[str]:
-    if seen.state == "missing":
-        return []
-    if seen.state == "foreign":
-        progress(f"Leaving the {seen.kind} {seen.name} alone: it is not ours")
-        return []
-    pause = _FIRST_PAUSE
-    while True:
-        progress(f"Removing the {seen.kind} {seen.name}")
-        try:
-            gone = part.remove(aws, seen)
-        except AwsRefused as refused:
-            if refused.code in _GONE:
-                return []
-            if refused.code not in BUSY:
-                raise
-            if refused.code == _HAS_TASKS:
-                _refuse_running(aws)
-            if deadline.passed:
-                raise SharedSetInUse(
-                    f"the {seen.kind} {seen.name} was still in use after {deadline.seconds:g} s "
-                    f"({refused.reason}); run `daskenv bootstrap --remove` again in a minute"
-                ) from refused
-        else:
-            if not gone:
-                progress(f"Leaving the {seen.kind} {seen.name}: another region uses it")
-            return [f"{seen.kind} {seen.name}"] if gone else []
-        deadline.pause(pause)
-        pause = min(_LONGEST_PAUSE, pause * 2)
-
-
-def _refuse_running(aws: Aws) -> None:
-    try:
-        arns = list(aws.pages("ecs", "list_tasks", "taskArns", cluster=NAME))
-    except AwsRefused as refused:
-        if refused.code != "ClusterNotFoundException":
-            raise
-        return
-    if not arns:
-        return
-    told = aws.call(
-        "ecs", "describe_tasks", cluster=NAME, tasks=arns[:_MOST_NAMED], include=["TAGS"]
-    )
-    words = [f"{_id(t['taskArn'])}{_belongs_to(t)}" for t in told["tasks"]]
-    more = f" and {len(arns) - len(words)} more" if len(arns) > len(words) else ""
-    raise SharedSetInUse(
-        f"the ECS cluster {NAME} runs {len(arns)} tasks ({', '.join(words)}{more}); take the "
-        "clusters down with `daskenv down`, or those that nobody holds with `daskenv reap`"
-    )
-
-
-def _id(arn: str) -> str:
-    return arn.rsplit("/", 1)[-1]
-
-
-def _belongs_to(task: Mapping[str, Any]) -> str:
-    identity = Identity.from_tags(from_list(task.get("tags") or ()))
-    return f" of {identity.name!r}, {identity.owner}" if identity else ""
-
-
-def _parts(given: Given) -> dict[Part, Resource | None]:
-    """List the parts, each with what is known of it without a look."""
-
-    def told(kind: str, value: str | None) -> Resource | None:
-        if value is None:
-            return None
-        return Resource(kind=kind, name=value, identifier=value, state="given")
-
-    return {
-        EcsCluster(): told("ECS cluster", given.cluster_arn),
-        Role(EXECUTION_ROLE): told("role", given.execution_role_arn),
-        Role(TASK_ROLE): told("role", given.task_role_arn),
-        LogGroup(): told("log group", given.cloudwatch_logs_group),
-        Network(given): None,
-    }
-
-
-def _look(aws: Aws, given: Given, *, closely: bool) -> dict[Part, Resource]:
-    parts = _parts(given)
-    looks = {
-        part: partial(part.look, aws, closely=closely)
-        for part, known in parts.items()
-        if known is None
-    }
-    seen = _together(looks)
-    return {part: known or seen[part] for part, known in parts.items()}
 
 
 def _shared(given: Given, seen: Mapping[Part, Resource]) -> Shared:
@@ -385,16 +237,3 @@ def _wait_for_roles(aws: Aws, seen: Mapping[Part, Resource], progress: Progress)
     if left > 0:
         progress("Waiting for AWS to make the new roles known")
         time.sleep(left)
-
-
-def _together(calls: Mapping[Part, Callable[[], T]]) -> dict[Part, T]:
-    """Make calls at the same time, and give their answers, or raise the first error."""
-    deadline = Deadline(config.seconds("fargate.bootstrap-timeout"))
-    running = {part: in_background(call) for part, call in calls.items()}
-    try:
-        return {part: answer.result(deadline.left) for part, answer in running.items()}
-    except OutOfTime as error:
-        raise WaitTimeout(
-            f"AWS took more than {deadline.seconds:g} s for the shared resources; look at the "
-            "network, or try again"
-        ) from error

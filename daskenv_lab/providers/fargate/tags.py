@@ -41,12 +41,17 @@ class Identity:
     """The name of the secret with the TLS material; empty where there is none."""
 
     allow: str = ""
-    """From where clients may connect, as a CIDR; empty in groups that the user gave."""
+    """From where clients may connect, CIDRs with spaces between; empty in the user's own groups."""
 
     port: str = "8786"
     protocol: str = "tls"
     public: str = ""
     """``1`` for a scheduler that clients reach by its public address."""
+
+    @property
+    def who(self) -> str:
+        """Whose rule it is in a security group."""
+        return f"{self.owner} {self.name}"
 
     @property
     def started_by(self) -> str:
@@ -58,6 +63,10 @@ class Identity:
         own = {f"{_PREFIX}{name}": getattr(self, name) for name in self.__slots__}
         found = {**own, **{f"{_PREFIX}{k}": v for k, v in more.items()}, "createdBy": "daskenv_lab"}
         return {k: _FORBIDDEN.sub("_", v)[:_LONGEST] for k, v in found.items() if v}
+
+    def allowing(self, cidrs: Iterable[str]) -> dict[str, str]:
+        """Give the one tag that lets further addresses in."""
+        return {f"{_PREFIX}allow": " ".join(cidrs)[:_LONGEST]}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self | None:
