@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import parse_qs
 
+import dask
 import pytest
 
 from daskenv_lab import DaskCloudProviderEnvironment, rehearsal
@@ -129,6 +130,22 @@ def test_a_misspelt_region_is_named(outside: Aws) -> None:
     assert "'eu-west-1'" in found["region"].told
 
 
+def test_an_address_of_ours_that_cannot_be_found(outside: Aws) -> None:
+    """In an account that is no rehearsal the caller's address is asked for, or to be given."""
+    shared.ensure(outside, {}, progress=print)
+    assert outside.credentials is not None
+    real = DaskCloudProviderEnvironment(
+        "fargate",
+        region_name=outside.region,
+        aws_access_key_id=outside.credentials.key_id,
+        aws_secret_access_key=outside.credentials.secret,
+    )
+    with dask.config.set({"daskenv.fargate.address-service": "http://127.0.0.1:9"}):
+        found = by_what(examine(real, progress=print))
+    assert not_good(found) == {"way in for clients"}
+    assert "--allow-from" in found["way in for clients"].told + found["way in for clients"].step
+
+
 @pytest.mark.parametrize(
     ("operation", "result"),
     [
@@ -157,6 +174,15 @@ def test_a_role_that_may_not_be_seen_leaves_the_others(made: Aws) -> None:
     assert found["role daskenv-task"].result == "skipped"
     assert found["VPC and subnets"].result == "good"
     assert found["way out for tasks"].result == "good"
+
+
+def test_permissions_to_use_are_enough_for_the_shared_set(made: Aws) -> None:
+    """What only an administrator may read is left out, and the set is found all the same."""
+    rehearsal.order(Fault(kind="denied", operation="iam:GetRolePolicy"))
+    found = examined_as()
+    assert found["shared resources"].result == "good"
+    assert "at a glance" in found["shared resources"].told
+    assert not_good(found) == set()
 
 
 def test_an_account_without_the_shared_set(empty_aws: Aws) -> None:
@@ -323,6 +349,8 @@ def test_the_simulator_tells_what_cannot_be_tried(monkeypatch: pytest.MonkeyPatc
     assert found.told == "the credentials may not use ecs:RunTask"
     context = {v[0] for a in Simulator.asked for k, v in a.items() if "ContextKeyName" in k}
     assert {"ecs:cluster", "iam:PassedToService"} <= context
+    resources = [v[0] for a in Simulator.asked for k, v in a.items() if "ResourceArns" in k]
+    assert all(r == "*" or "*" not in r for r in resources)
     assert all(a["PolicySourceArn"] == [user.arn] for a in Simulator.asked)
 
 

@@ -90,8 +90,10 @@ class Account:
             clusterName=self.cluster, capacityProviders=["FARGATE", "FARGATE_SPOT"]
         )
         self.role = self._role()
-        self.subnets = [s["SubnetId"] for s in self.ec2.describe_subnets()["Subnets"]]
-        vpc = self.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        ours = [{"Name": "default-for-az", "Values": ["true"]}]
+        subnets = self.ec2.describe_subnets(Filters=ours)["Subnets"]
+        self.subnets = [s["SubnetId"] for s in subnets]
+        vpc = subnets[0]["VpcId"]
         self.group = self.ec2.create_security_group(
             GroupName=f"g{time.monotonic_ns()}", Description="test", VpcId=vpc
         )["GroupId"]

@@ -10,14 +10,15 @@ def test_the_default_network_is_like_that_of_aws(account):
     names = ec2.describe_vpc_attribute(VpcId=vpc["VpcId"], Attribute="enableDnsHostnames")
     assert names["EnableDnsHostnames"]["Value"] is True
     assert vpc["CidrBlock"] == "127.77.0.0/16"
-    subnets = ec2.describe_subnets()["Subnets"]
+    ours = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    subnets = ec2.describe_subnets(Filters=ours)["Subnets"]
     assert all(s["CidrBlock"].startswith("127.77.") and s["DefaultForAz"] for s in subnets)
     routes = [r for table in ec2.describe_route_tables()["RouteTables"] for r in table["Routes"]]
     out = [r for r in routes if r.get("DestinationCidrBlock") == "0.0.0.0/0"]
     assert out[0]["GatewayId"].startswith("igw-")
-    [group] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])[
-        "SecurityGroups"
-    ]
+    [group] = ec2.describe_security_groups(
+        Filters=[*ours, {"Name": "group-name", "Values": ["default"]}]
+    )["SecurityGroups"]
     [rule] = group["IpPermissions"]
     assert rule["UserIdGroupPairs"][0]["GroupId"] == group["GroupId"]
 
@@ -45,3 +46,7 @@ def test_an_own_network_works_too(account):
     details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
     assert details["privateIPv4Address"].startswith("127.77.24")
     assert details["subnetId"] == subnet
+    account.ecs.stop_task(cluster=account.cluster, task=arn)
+    account.wait(arn, "STOPPED")
+    ec2.delete_subnet(SubnetId=subnet)
+    ec2.delete_vpc(VpcId=vpc)

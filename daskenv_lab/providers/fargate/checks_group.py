@@ -99,7 +99,8 @@ def _clients(case: Case) -> Iterator[Finding]:
                 given, aws=case.account, private=settings.private, vpc=place.vpc
             )
     except ProviderUnreachable as error:
-        yield of_error(what, error, "warning")
+        # `up` asks the same, unless the user's own groups decide who may come in.
+        yield of_error(what, error, "bad" if place.own_group else "warning")
         return
     for warning in heard:
         sentence, _, step = str(warning.message).partition("; ")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daskenv_lab.errors import ProviderUnreachable
 from daskenv_lab.providers.fargate import policies
 from daskenv_lab.providers.fargate.aws import Aws, AwsRefused, NotPermitted
 from daskenv_lab.providers.fargate.checks import Check, Finding
@@ -61,18 +62,23 @@ def _simulated(case: Case) -> Iterator[Finding]:
     try:
         principal = _principal(case.account, case.caller.arn)
         lacking = sorted(set().union(*_ask(case.account, principal, document["Statement"])))
-    except NotPermitted as refused:
+    except (AwsRefused, ProviderUnreachable) as error:
+        why = error.reason if isinstance(error, AwsRefused) else str(error).partition(" (")[0]
         tried = {t.action for t in _tries(case)}
-        untried = ", ".join(sorted(policies.actions(document) - tried))
+        untried = ", ".join(sorted(a for a in policies.actions(document) - tried if _changes(a)))
         yield Finding(
             what=what,
             result="skipped",
-            told=f"IAM does not tell ({refused.operation} is refused), and these cannot be tried "
+            told=f"IAM does not simulate them ({why}), and these cannot be tried "
             f"without doing them: {untried}",
             step="compare the credentials' policy with `daskenv bootstrap --policy use`",
         )
         return
     yield _judged(case, what, lacking, "IAM's simulator allows all that running clusters takes")
+
+
+def _changes(action: str) -> bool:
+    return not action.split(":")[1].startswith(("Describe", "Filter", "Get", "List"))
 
 
 def _judged(case: Case, what: str, lacking: list[str], good: str) -> Finding:
@@ -166,6 +172,9 @@ def _ask(aws: Aws, principal: str, statements: list[dict[str, Any]]) -> list[set
 
     def ask(statement: dict[str, Any]) -> set[str]:
         resources = statement["Resource"]
+        several = [resources] if isinstance(resources, str) else resources
+        # One resource in place of a pattern: what is simulated is a single request.
+        samples = [r if r == "*" else r.replace("*", "1") for r in several]
         context = [
             {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
             for wanted in statement.get("Condition", {}).values()
@@ -177,7 +186,7 @@ def _ask(aws: Aws, principal: str, statements: list[dict[str, Any]]) -> list[set
             "EvaluationResults",
             PolicySourceArn=principal,
             ActionNames=statement["Action"],
-            ResourceArns=[resources] if isinstance(resources, str) else resources,
+            ResourceArns=samples,
             ContextEntries=context,
         )
         return {r["EvalActionName"] for r in results if r["EvalDecision"] != "allowed"}
