@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, overload
 from daskenv_lab import config, registry
 from daskenv_lab.environments import DaskCloudProviderEnvironment
 from daskenv_lab.environments.cloudprovider import PROVIDER_CLASSES
-from daskenv_lab.errors import AuthenticationFailed, CommandError, ProviderUnreachable
+from daskenv_lab.errors import (
+    AuthenticationFailed,
+    CommandError,
+    NotBootstrapped,
+    ProviderUnreachable,
+)
 from daskenv_lab.lifecycle import environment_for
 
 if TYPE_CHECKING:
@@ -264,8 +269,5 @@ def doctor(
 
 def lacks_shared_set(environment: Environment, error: BaseException) -> bool:
     """Tell whether a cluster did not start because its account was never made ready."""
-    if not runs_in_aws(environment):
-        return False
-    from daskenv_lab.providers.fargate.provider import NotBootstrapped
-
-    return isinstance(error, NotBootstrapped) or isinstance(error.__cause__, NotBootstrapped)
+    missing = isinstance(error, NotBootstrapped) or isinstance(error.__cause__, NotBootstrapped)
+    return missing and runs_in_aws(environment)

@@ -87,6 +87,10 @@ class ClusterStartError(ProviderError):
     """A cluster was asked for and did not start."""
 
 
+class NotBootstrapped(ProviderError):
+    """An AWS account lacks a part of the set of resources that all clusters share."""
+
+
 class LeftBehind(ClusterStartError):
     """A cluster did not start, and what was started of it could not be removed."""
 

@@ -10,11 +10,9 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from daskenv_lab import config, registry
 from daskenv_lab.environments import DaskCloudProviderEnvironment, DaskGatewayEnvironment
-from daskenv_lab.errors import UnknownNameError, did_you_mean
 from daskenv_lab.providers import provider_for
 from daskenv_lab.settings import SIZES, Difference, sized
 
@@ -124,25 +122,24 @@ class Session:
         lines : int
             How many of each at most.
         worker : str, optional
-            Only that worker's: its address, or the host in it.
+            Only that worker's: its address, the host in it, or what else the provider knows it by.
 
         Raises
         ------
         UnknownNameError
             There is no such worker; the nearest is named.
         """
-        told = self._provider.logs(self.connection, lines=lines)
-        if worker is None:
-            return told
-        chosen = {who: log for who, log in told.items() if worker in (who, urlsplit(who).hostname)}
-        if not chosen:
-            raise UnknownNameError(
-                f"no worker of {self.name!r} is called {worker!r}; {did_you_mean(worker, told)}"
-            )
-        return chosen
+        return self._provider.logs(self.connection, lines=lines, worker=worker)
 
-    def follow_logs(self, worker: str | None = None) -> Iterator[tuple[str, str]]:
+    def follow_logs(self, lines: int = 10, worker: str | None = None) -> Iterator[tuple[str, str]]:
         """Go through the lines of all logs (or one worker's) as they are written, until the end.
+
+        Parameters
+        ----------
+        lines : int
+            How many of those that are there already come first, of each log.
+        worker : str, optional
+            As for `logs`.
 
         Yields
         ------
@@ -154,7 +151,7 @@ class Session:
         NotSupported
             This kind of cluster only tells its last lines.
         """
-        return self._provider.follow_logs(self.connection, worker=worker)
+        return self._provider.follow_logs(self.connection, lines=lines, worker=worker)
 
     def keep_alive(self, seconds: float) -> float | None:
         """Let the cluster not end by itself for so long, whether it is used or not.

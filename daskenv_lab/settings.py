@@ -64,6 +64,12 @@ def differences(
         return (
             Difference(setting="gateway_address", running=places[0], asked=places[1], live=False),
         )
+    rehearsed = [getattr(e, "rehearse", False) for e in (running, asked)]
+    if rehearsed[0] != rehearsed[1]:
+        # Who means AWS is not given an emulation, nor the other way round.
+        return (
+            Difference(setting="rehearse", running=rehearsed[0], asked=rehearsed[1], live=False),
+        )
     fixed = tuple(
         Difference(setting=name, running=made.get(name), asked=value, live=False)
         for name, value in asked.arguments().items()

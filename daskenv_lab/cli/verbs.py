@@ -194,7 +194,7 @@ def logs(
             surface.say(f"--- {who}\n{said.rstrip()}")
         return
     with contextlib.suppress(KeyboardInterrupt):
-        for who, line in session.follow_logs(worker=worker):
+        for who, line in session.follow_logs(lines=lines, worker=worker):
             surface.say(f"{who}: {line}")
 
 

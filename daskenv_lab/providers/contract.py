@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
+from urllib.parse import urlsplit
 
-from daskenv_lab.errors import NotSupported
+from daskenv_lab.errors import NotSupported, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
@@ -84,14 +85,30 @@ class Provider(Protocol):
         """Tell how the cluster is, in one round trip to its scheduler."""
         return connection.info()
 
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of the scheduler's and of each worker's log, by address."""
-        return connection.logs(lines)
+    def logs(
+        self, connection: Connection, *, lines: int, worker: str | None = None
+    ) -> Mapping[str, str]:
+        """Give the last lines of the scheduler's and of each worker's log, by address.
+
+        Raises
+        ------
+        UnknownNameError
+            No worker has the address, or the host, that `worker` is.
+        """
+        told = connection.logs(lines)
+        if worker is None:
+            return told
+        chosen = {who: log for who, log in told.items() if worker in (who, urlsplit(who).hostname)}
+        if not chosen:
+            raise UnknownNameError(f"no worker is {worker!r}; {did_you_mean(worker, told)}")
+        return chosen
 
     def follow_logs(
-        self, connection: Connection, *, worker: str | None
+        self, connection: Connection, *, lines: int, worker: str | None = None
     ) -> Iterator[tuple[str, str]]:
         """Go through the lines of all logs, or of one worker's, as they are written.
+
+        The last `lines` that are there already come first.
 
         Raises
         ------
@@ -99,8 +116,8 @@ class Provider(Protocol):
             This kind of cluster only tells its last lines.
         """
         raise NotSupported(
-            f"the logs of the cluster {connection.ref.id!r}{f' for {worker}' if worker else ''} "
-            "cannot be followed; look at the last lines with `daskenv logs`"
+            f"the logs of {worker or connection.ref.id!r} cannot be followed here; look at the "
+            f"last {lines} lines with `daskenv logs --lines {lines}`"
         )
 
     def troubles(self, connection: Connection) -> list[str]:  # noqa: ARG002 - for others to use

@@ -23,6 +23,7 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from daskenv_lab.errors import AuthenticationFailed, ProviderError, ProviderUnreachable
 
@@ -244,7 +245,7 @@ class _plain_words:  # noqa: N801 - a context manager reads as a word of the sen
             raise AuthenticationFailed(
                 "no AWS region is set; give region_name or set AWS_REGION"
             ) from error
-        if isinstance(error, HTTPClientError | BotoCoreError):
+        if isinstance(error, HTTPClientError | BotoCoreError | ResponseParserError):
             raise ProviderUnreachable(
                 f"AWS did not answer {self._what} ({error}); look at the network, or try again"
             ) from error

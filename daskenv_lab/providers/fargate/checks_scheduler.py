@@ -13,8 +13,8 @@ from daskenv_lab.providers.fargate import adaptive, ingress, listing
 from daskenv_lab.providers.fargate.aws import NotPermitted
 from daskenv_lab.providers.fargate.checks import Check, Finding, of_error
 from daskenv_lab.providers.fargate.checks_group import admits, opening, rules_of
-from daskenv_lab.providers.fargate.reach import _security as security_of
 from daskenv_lab.providers.fargate.reach import public_address, reach
+from daskenv_lab.providers.fargate.reach import security_of as security_of
 from daskenv_lab.providers.fargate.resource import NAME
 
 if TYPE_CHECKING:

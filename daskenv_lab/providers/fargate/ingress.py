@@ -23,6 +23,8 @@ from daskenv_lab.providers.fargate.tags import from_list
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 PORTS = (8786, 8787)
 """Of the scheduler, and of its dashboard; all from the first to the last are opened."""
 
@@ -77,7 +79,7 @@ def caller_cidr(given: str | None, *, aws: Aws, private: bool, vpc: str | None =
     '192.0.2.7/32'
     """
     if given is not None:
-        return _checked(given)
+        return _warned(network(given))
     if aws.rehearsal:
         return "127.0.0.1/32"
     if private:
@@ -85,7 +87,7 @@ def caller_cidr(given: str | None, *, aws: Aws, private: bool, vpc: str | None =
     return _address_outside()
 
 
-def allow(aws: Aws, group: str, cidr: str, *, who: str, ports: tuple[int, int] = PORTS) -> None:
+def allow(aws: Aws, group: str, cidr: str, *, who: str, port: int = PORTS[0]) -> None:
     """Let a CIDR reach the schedulers in a group; nothing happens if it may already.
 
     Parameters
@@ -96,20 +98,28 @@ def allow(aws: Aws, group: str, cidr: str, *, who: str, ports: tuple[int, int] =
         As `caller_cidr` gives it.
     who : str
         For the rule's description; what AWS takes in none is replaced by ``_``.
-    ports : pair of int
-        The first and the last.
+    port : int
+        The scheduler's, where it is none of the usual two; those are always opened.
 
     Raises
     ------
     AuthenticationFailed, ProviderUnreachable, AwsRefused
     """
-    rule = _Rule(cidr=cidr, who=who, ports=ports).permission()
+    usual = PORTS[0] <= port <= PORTS[1]
+    for ports in (PORTS,) if usual else (PORTS, (port, port)):
+        _authorize(aws, group, _Rule(cidr=cidr, who=who, ports=ports))
+
+
+def _authorize(aws: Aws, group: str, rule: _Rule) -> None:
+    permissions = [rule.permission()]
     try:
-        aws.call("ec2", "authorize_security_group_ingress", GroupId=group, IpPermissions=[rule])
+        aws.call(
+            "ec2", "authorize_security_group_ingress", GroupId=group, IpPermissions=permissions
+        )
     except AwsRefused as refused:
         if refused.code == "RulesPerSecurityGroupLimitExceeded":
             raise ProviderError(
-                f"the security group {group} takes no rule for {cidr}, it has as many as AWS "
+                f"the security group {group} takes no rule for {rule.cidr}, it has as many as AWS "
                 "allows; remove what nobody holds with `daskenv reap`"
             ) from refused
         if refused.code != "InvalidPermission.Duplicate":
@@ -151,7 +161,7 @@ def withdraw(aws: Aws, group: str, *, wanted: Callable[[], set[str]]) -> list[st
     keep = wanted() if revoked else set()
     for rule in revoked:
         if rule.cidr in keep:
-            allow(aws, group, rule.cidr, who=rule.who, ports=rule.ports)
+            _authorize(aws, group, rule)
     return [rule.cidr for rule in revoked if rule.cidr not in keep]
 
 
@@ -205,19 +215,34 @@ def _revoke(aws: Aws, group: str, rule: _Rule) -> bool:
     return True
 
 
-def _checked(given: str) -> str:
+def network(given: Any) -> Network:
+    """Read what a user gave as an address or a CIDR.
+
+    Raises
+    ------
+    EnvironmentValueError
+        It is neither.
+
+    Examples
+    --------
+    >>> network("192.0.2.7")
+    IPv4Network('192.0.2.7/32')
+    """
     try:
-        network = ipaddress.ip_network(given.strip(), strict=False)
+        return ipaddress.ip_network(str(given).strip(), strict=False)
     except ValueError as error:
         raise EnvironmentValueError(
             f"allow_from={given!r} is neither an address nor a CIDR; write it as 192.0.2.7 or "
             "192.0.2.0/24"
         ) from error
-    if network.prefixlen == 0:
-        _warn(f"{network} lets the whole internet try to connect to the scheduler")
-    elif network.prefixlen < _WIDEST[network.version]:
-        _warn(f"{network} lets a large part of the internet try to connect to the scheduler")
-    return str(network)
+
+
+def _warned(asked: Network) -> str:
+    if asked.prefixlen == 0:
+        _warn(f"{asked} lets the whole internet try to connect to the scheduler")
+    elif asked.prefixlen < _WIDEST[asked.version]:
+        _warn(f"{asked} lets a large part of the internet try to connect to the scheduler")
+    return str(asked)
 
 
 def _warn(what: str) -> None:

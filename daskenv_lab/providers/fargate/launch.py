@@ -94,7 +94,8 @@ def launch(
     plan = _Plan(aws, shared, settings, delivery, material, arns)
     [scheduler] = fleet.run(aws, plan.scheduler(), 1, deadline=deadline, progress=progress)
     if shared.own_group and identity.allow:
-        ingress.allow(aws, shared.own_group, identity.allow, who=identity.who)
+        port = settings.scheduler_port
+        ingress.allow(aws, shared.own_group, identity.allow, who=identity.who, port=port)
     scheduler = _wait_for(plan, scheduler, "an address", lambda t: t.private_ip, deadline, progress)
     address = f"{identity.protocol}://{scheduler.private_ip}:{settings.scheduler_port}"
     workers = plan.worker(address, deadline.seconds)

@@ -77,7 +77,7 @@ def of_cluster(
     worker: str | None = None,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Give the last lines of each task of a cluster, the stopped ones' too, by address.
+    """Give the last lines of each task of a cluster, the failed ones' too, by address.
 
     Parameters
     ----------
@@ -106,7 +106,10 @@ def of_cluster(
         No task fits `worker`.
     NotPermitted, ProviderUnreachable
     """
-    named = chosen(called(_tasks(aws, ecs_cluster, cluster)), worker, names or {})
+    tasks = _tasks(aws, ecs_cluster, cluster)
+    # Those that were stopped on purpose have nothing to tell, unless one is asked for.
+    shown = [t for t in tasks if t.wanted or t.failed] if worker is None else tasks
+    named = chosen(called(shown), worker, names or {})
     places = _Places(aws, group)
 
     def read(task: Task) -> str:

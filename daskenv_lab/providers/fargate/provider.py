@@ -16,8 +16,8 @@ from daskenv_lab.errors import (
     DaskEnvLabError,
     EnvironmentValueError,
     LeftBehind,
+    NotBootstrapped,
     NotSupported,
-    ProviderError,
     ProviderUnreachable,
     WaitTimeout,
 )
@@ -44,7 +44,7 @@ from daskenv_lab.providers.fargate.tags import Identity
 from daskenv_lab.providers.fargate.tls import Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from daskenv_lab.environments import Environment
     from daskenv_lab.providers.connection import Connection
@@ -63,10 +63,6 @@ _STOPPED = ("STOPPED", "DEPROVISIONING", "DELETED")
 
 class NotEncryptedWarning(UserWarning):
     """Whoever reaches the scheduler's port can run code on the cluster."""
-
-
-class NotBootstrapped(ProviderError):
-    """The shared set of resources is not there yet."""
 
 
 class FargateProvider(Provider):
@@ -144,10 +140,33 @@ class FargateProvider(Provider):
         connection.set_label(requested=None, adaptive=[minimum, maximum])
         adaptive.hold(self.environment, aws, self._ecs_cluster, connection)
 
-    def logs(self, connection: Connection, *, lines: int) -> Mapping[str, str]:
-        """Give the last lines of each task's log in CloudWatch, the stopped ones' too."""
-        aws = account(self.environment)
-        return logs.of_cluster(aws, self._ecs_cluster, connection.ref.id, self._log_group, lines)
+    def logs(
+        self, connection: Connection, *, lines: int, worker: str | None = None
+    ) -> Mapping[str, str]:
+        """Give the last lines of each task's log in CloudWatch, the failed ones' too."""
+        return logs.of_cluster(
+            account(self.environment),
+            self._ecs_cluster,
+            connection.ref.id,
+            self._log_group,
+            lines,
+            worker=worker,
+            names=_names(connection) if worker else None,
+        )
+
+    def follow_logs(
+        self, connection: Connection, *, lines: int, worker: str | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Go through what the tasks write in CloudWatch, those too that start meanwhile."""
+        return logs.follow(
+            account(self.environment),
+            self._ecs_cluster,
+            connection.ref.id,
+            self._log_group,
+            worker=worker,
+            names=_names(connection) if worker else None,
+            lines=lines,
+        )
 
     def troubles(self, connection: Connection) -> list[str]:
         """Say why workers stopped that nobody told to, once for each reason."""
@@ -174,10 +193,13 @@ class FargateProvider(Provider):
         tasks = fleet.of_cluster(aws, self._ecs_cluster, f"daskenv/{ref.id}")
         arns = [t.arn for t in tasks]
         secret = next((i.secret for t in tasks if (i := t.identity) and i.secret), "")
-        fleet.stop(aws, self._ecs_cluster, arns, reason="daskenv down")
+        # The scheduler last: workers that lost theirs take many seconds to end.
+        for last in (False, True):
+            chosen = [t.arn for t in tasks if (t.role == "scheduler") is last]
+            fleet.stop(aws, self._ecs_cluster, chosen, reason="daskenv down")
         vault.remove(aws, ref.id, name=secret)
-        last = fleet.wait(aws, self._ecs_cluster, arns, _all_stopped, deadline=deadline)
-        if left := [t for t in last if t.status not in _STOPPED]:
+        found = fleet.wait(aws, self._ecs_cluster, arns, _all_stopped, deadline=deadline)
+        if left := [t for t in found if t.status not in _STOPPED]:
             raise WaitTimeout(
                 f"{len(left)} tasks of the cluster {ref.id!r} are still {left[0].status} after "
                 f"{timeout:g} s, and were told to stop; look again with `daskenv ls`"
@@ -237,8 +259,9 @@ class FargateProvider(Provider):
         lacking = [r for r in shared.plan(aws, given) if r.state not in ("exists", "given")]
         raise NotBootstrapped(
             f"the account lacks {', '.join(f'the {r.kind} {r.name!r}' for r in lacking)} in "
-            f"{aws.region}; make the shared set once with `daskenv bootstrap`, look at it first "
-            "with `daskenv bootstrap --dry-run`, or name resources of your own in the profile"
+            f"{aws.region}; make the shared set once with `daskenv bootstrap` or `up --bootstrap` "
+            "(look at it first with `daskenv bootstrap --dry-run`), or name resources of your own "
+            "in the profile"
         )
 
     def _tls(self) -> tuple[Tls | None, str]:
@@ -281,7 +304,7 @@ class FargateProvider(Provider):
         if cidr not in known:
             # Before the rule is made: who cleans up keeps the rules that a tag names.
             fleet.tag(aws, scheduler, identity.allowing([*known, cidr]))
-        ingress.allow(aws, found.own_group, cidr, who=identity.who)
+        ingress.allow(aws, found.own_group, cidr, who=identity.who, port=int(identity.port))
         return True
 
     def _first_connection(
@@ -349,6 +372,11 @@ class FargateProvider(Provider):
         found = None if "security_groups" in given else shared.find(aws, given)
         if found and found.own_group:
             ingress.withdraw(aws, found.own_group, wanted=lambda: _let_in(aws))
+
+
+def _names(connection: Connection) -> dict[str, str]:
+    """Give the workers' addresses by the names that Dask has for them."""
+    return {w.name: w.address for w in connection.info().workers}
 
 
 def _all_stopped(tasks: list[Task]) -> bool:

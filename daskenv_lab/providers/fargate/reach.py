@@ -51,7 +51,7 @@ def reach(
     return Connection(
         ref,
         f"{identity.protocol}://{host}:{identity.port}",
-        security=_security(environment, aws, scheduler, identity),
+        security=security_of(environment, aws, scheduler, identity),
         dashboard_link=f"http://{host}:8787/status",
         timeout=max(limit.left, 1.0),
         client_kwargs=config.resolve_secrets(dict(environment.executor_kwargs)),
@@ -76,7 +76,7 @@ def public_address(aws: Aws, scheduler: Task) -> str:
     return str(address)
 
 
-def _security(
+def security_of(
     environment: DaskCloudProviderEnvironment, aws: Aws, scheduler: Task, identity: Identity
 ) -> Any:
     """Give the material from the secret, from the open, or from the user."""

@@ -19,7 +19,7 @@ from daskenv_lab.bounded import in_background
 from daskenv_lab.environments import DaskCloudProviderEnvironment, Environment
 from daskenv_lab.environments.secret import Secret
 from daskenv_lab.errors import EnvironmentValueError, did_you_mean
-from daskenv_lab.providers.fargate import sizes
+from daskenv_lab.providers.fargate import ingress, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +116,8 @@ def check(environment: Environment) -> DaskCloudProviderEnvironment:
                 f"{environment.provider_class} has no argument {name!r}; "
                 f"{did_you_mean(name, known | set(_OWN))}"
             )
+    if (given := environment.provider_kwargs.get("allow_from")) is not None:
+        ingress.network(given)
     return environment
 
 

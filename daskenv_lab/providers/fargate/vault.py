@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.errors import ClusterGone, ProviderError
-from daskenv_lab.providers.fargate.aws import Aws, AwsRefused
+from daskenv_lab.providers.fargate.aws import Aws, AwsRefused, NotPermitted
 from daskenv_lab.providers.fargate.tags import CLUSTER, Identity, as_list, from_list
 
 if TYPE_CHECKING:
@@ -115,7 +115,12 @@ def remove(aws: Aws, cluster: str, *, name: str = "") -> None:
 
     `name` is that of its secret where it is known: a list may be minutes old.
     """
-    listed = {n: told["Tags"] for n, told in kept(aws)}
+    try:
+        listed = {n: told["Tags"] for n, told in kept(aws)}
+    except NotPermitted:
+        if name:
+            raise
+        return  # Who may not look here could not keep anything here either.
     if name and name not in listed:
         listed[name] = _tags(aws, name)
     for candidate, tags in listed.items():
