@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from daskenv_lab.environments import (
     DaskGatewayEnvironment,
     Environment,
 )
-from daskenv_lab.errors import ClusterGone
+from daskenv_lab.errors import ClusterGone, UnknownNameError
 from daskenv_lab.providers import provider_for
 from daskenv_lab.providers.connection import Connection
 from daskenv_lab.providers.contract import Provider
@@ -171,9 +171,18 @@ def test_logs_are_told_by_address(running: Running, connection: Connection) -> N
     running.provider.scale(connection, 1)
     connection.client.wait_for_workers(1, timeout=LIMIT)
     logs = running.provider.logs(connection, lines=5)
-    assert len(logs) == 2
+    [worker] = connection.info().workers
+    [one] = logs_of(running, connection, worker.address).values()
+    assert one
     assert logs["scheduler"]
     assert all(len(log.splitlines()) <= 20 for log in logs.values())
+    with pytest.raises(UnknownNameError, match="nobody"):
+        logs_of(running, connection, "nobody")
+
+
+def logs_of(running: Running, connection: Connection, worker: str) -> Mapping[str, str]:
+    """Ask for one worker's log."""
+    return running.provider.logs(connection, lines=5, worker=worker)
 
 
 def test_a_plain_client_is_refused(connection: Connection) -> None:

@@ -77,7 +77,7 @@ def of_cluster(
     worker: str | None = None,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Give the last lines of each task of a cluster, the failed ones' too, by address.
+    """Give the last lines of each task of a cluster, those' too that ended, by address.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ def of_cluster(
     NotPermitted, ProviderUnreachable
     """
     tasks = _tasks(aws, ecs_cluster, cluster)
-    # Those that were stopped on purpose have nothing to tell, unless one is asked for.
-    shown = [t for t in tasks if t.wanted or t.failed] if worker is None else tasks
+    # Those that were told to stop have nothing to tell, unless one is asked for.
+    shown = tasks if worker else [t for t in tasks if t.wanted or t.stop_code != "UserInitiated"]
     named = chosen(called(shown), worker, names or {})
     places = _Places(aws, group)
 
