@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
-from daskenv_lab.environments import Environment, environment_of_kind
+from daskenv_lab.environments import Environment, environment_of_kind, from_dict
 from daskenv_lab.errors import (
     ClusterGone,
+    EnvironmentValueError,
     LeftBehind,
     ProviderError,
     SettingsDiffer,
@@ -270,9 +272,18 @@ def _adopted(name: str, asked: Environment, provider: Provider) -> Record | None
         return None  # Creating will fail for the same reason, and say so.
     if not found:
         return None
-    return registry.write(
-        registry.new(name, asked), ref=found[0].ref, ready=True, created_at=found[0].started_at
-    )
+    record = registry.new(name, _running_environment(found[0].ref, asked, provider))
+    return registry.write(record, ref=found[0].ref, ready=True, created_at=found[0].started_at)
+
+
+def _running_environment(ref: ClusterRef, asked: Environment, provider: Provider) -> Environment:
+    """Read with what settings a cluster was made; those asked for, if it does not tell."""
+    try:
+        connection = provider.connect(ref, timeout=config.seconds("timeouts.connect"))
+        with contextlib.closing(connection):
+            return merge(from_dict(connection.label()["environment"]), asked)
+    except (ProviderError, EnvironmentValueError, KeyError, TypeError):
+        return asked
 
 
 def _same_person(info: ClusterInfo) -> bool:

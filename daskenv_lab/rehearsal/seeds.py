@@ -81,7 +81,10 @@ def _same_cluster(create: Callable[..., Any]) -> Callable[..., Any]:
         found = backend.clusters.get(cluster_name)
         if found is not None and found.status == "ACTIVE":
             return found
-        return create(backend, cluster_name, *args, **kwargs)
+        made = create(backend, cluster_name, *args, **kwargs)
+        # moto tells of no tags where AWS tells of an empty list.
+        made.tags = made.tags or []
+        return made
 
     return created
 
