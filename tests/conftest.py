@@ -30,6 +30,11 @@ for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
 (_ROOT / "home").mkdir()
 
 
+def pytest_sessionfinish() -> None:
+    """Remove the folders, also of the process that only hands out the tests."""
+    shutil.rmtree(_ROOT, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def state_dir() -> Path:
     """Give the state folder that all tests, and the processes they start, share."""

@@ -102,7 +102,7 @@ def test_gpus_on_a_cluster_of_the_users(aws: Aws) -> None:
     try:
         order = fleet.Order.from_dict(connection.label()["workers_order"])
         [override] = order.request["overrides"]["containerOverrides"]
-        assert override["command"][:3] == ["dask", "cuda", "worker"]
+        assert list(override["command"])[:3] == ["dask", "cuda", "worker"]
         written = aws.call(
             "ecs", "describe_task_definition", taskDefinition=order.request["taskDefinition"]
         )

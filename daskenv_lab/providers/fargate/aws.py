@@ -36,6 +36,14 @@ _LONGEST_REASON = 400
 _CONNECT_LIMIT = 5.0
 _READ_LIMIT = 20.0
 
+# Botocore's form: where a setting stands in files, its variable, its default, and a conversion.
+_NOBODYS = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+    "ca_bundle": (None, None, None, None),
+}
+
 _REFUSED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
 _NOT_KNOWN = {
     "AuthFailure",
@@ -118,9 +126,11 @@ class Aws:
     ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
-        self._session = botocore.session.Session()
-        if endpoint is not None:
-            self._stay_here()
+        # A rehearsal reads no variable, profile or file of the user's.
+        here = endpoint is not None
+        self._session = botocore.session.Session(session_vars=_NOBODYS if here else None)
+        if here:
+            self._session.register("before-send", _refuse_to_leave)
         if credentials is not None:
             self._session.set_credentials(credentials.key_id, credentials.secret, credentials.token)
         with _plain_words("the configuration of AWS"):
@@ -191,13 +201,6 @@ class Aws:
         with _plain_words(f"{service}:{client.meta.method_to_api_mapping[operation]}"):
             for page in client.get_paginator(operation).paginate(**parameters):
                 yield from page.get(key, ())
-
-    def _stay_here(self) -> None:
-        """Read no configuration of the user's, and refuse to leave this machine."""
-        self._session.set_config_variable("config_file", os.devnull)
-        self._session.set_config_variable("credentials_file", os.devnull)
-        self._session.set_config_variable("profile", None)
-        self._session.register("before-send", _refuse_to_leave)
 
     def __repr__(self) -> str:
         return f"<Aws {self.region}{' rehearsed at ' + self.endpoint if self.endpoint else ''}>"
