@@ -125,7 +125,9 @@ def cold_start() -> None:
     """Time the way from nothing to the first result, with the delays of a real account."""
     with account("realistic") as theirs:
         single = play(ONE_TASK)["first"]
+        print(f"one task {single:.1f} s", flush=True)
         ours = play(OURS, n=4)
+        print(f"ours {ours}", flush=True)
         play(DOWN)
         stock = play(THEIRS, n=4, **theirs)
     print("\ncold start: scheduler and 4 workers, realistic delays")
@@ -243,7 +245,10 @@ def old_scripts(folder: Path) -> None:
     for name in ("scheduler", "worker"):
         script = folder / f"dask-{name}"
         script.write_text(
-            f"#!{sys.executable}\nfrom distributed.cli.dask_{name} import main\nmain()\n"
+            f"#!{sys.executable}\n"
+            f"from distributed.cli.dask_{name} import main\n"
+            "if __name__ == '__main__':\n"
+            "    main()\n"
         )
         script.chmod(0o755)
 

@@ -23,7 +23,8 @@ _MOST_DESCRIBED = 100
 _STOPPERS = 8
 # Reasons for which AWS starts fewer tasks than were asked for, and which pass.
 _PASSING = ("RESOURCE:", "Capacity is unavailable", "capacity", "AGENT", "unable to assume")
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 3.0, 1.3
+# Short enough for the moment at which a scheduler gets its address, for which workers wait.
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 1.0, 1.3
 _OVER = ("DEPROVISIONING", "STOPPED", "DELETED")
 
 
