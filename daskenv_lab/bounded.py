@@ -41,6 +41,10 @@ class Deadline:
         """Whether the limit has run out."""
         return self.left <= 0
 
+    def expire(self) -> None:
+        """Let the limit run out now, for whoever else waits for it."""
+        self._end = time.monotonic()
+
     def pause(self, seconds: float) -> None:
         """Sleep, but not beyond the limit."""
         time.sleep(min(seconds, self.left))

@@ -7,11 +7,11 @@ start and the scheduler's go on side by side.
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from daskenv_lab.bounded import in_background
+from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.errors import ClusterStartError, WaitTimeout
 from daskenv_lab.providers.fargate import definitions, fleet, ingress, logs, tls, vault
 from daskenv_lab.providers.fargate.aws import Aws, NotPermitted
@@ -20,7 +20,6 @@ from daskenv_lab.providers.fargate.fleet import Order, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daskenv_lab.bounded import Deadline
     from daskenv_lab.providers.contract import Progress
     from daskenv_lab.providers.fargate.settings import Settings
     from daskenv_lab.providers.fargate.shared import Shared
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from daskenv_lab.providers.fargate.tls import Tls
 
 _LOG_LINES = 15
+LAST_CALL = 30.0
+"""Seconds for a RunTask that is under way, with botocore's own attempts."""
 
 
 class _Untouchable(Exception):
@@ -99,10 +100,17 @@ def launch(
     scheduler = _wait_for(plan, scheduler, "an address", lambda t: t.private_ip, deadline, progress)
     address = f"{identity.protocol}://{scheduler.private_ip}:{settings.scheduler_port}"
     workers = plan.worker(address, deadline.seconds)
-    first = in_background(lambda: plan.run_workers(workers, n_workers, deadline, progress))
-    scheduler = _wait_for(
-        plan, scheduler, "its container", lambda t: t.status == "RUNNING", deadline, progress
-    )
+    patience = Deadline(deadline.left)
+    first = in_background(lambda: plan.run_workers(workers, n_workers, patience, progress))
+    try:
+        scheduler = _wait_for(
+            plan, scheduler, "its container", lambda t: t.status == "RUNNING", deadline, progress
+        )
+    except BaseException:
+        # Or workers would be started after all others were stopped.
+        patience.expire()
+        wait([first], LAST_CALL)
+        raise
     return Launched(
         scheduler=scheduler, identity=delivery.identity, workers=workers, first_workers=first
     )

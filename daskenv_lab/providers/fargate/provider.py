@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from concurrent.futures import TimeoutError as NotYet
 from typing import TYPE_CHECKING, ClassVar
 
 from daskenv_lab import config
@@ -37,7 +38,7 @@ from daskenv_lab.providers.fargate import (
 from daskenv_lab.providers.fargate import settings as asked
 from daskenv_lab.providers.fargate.account import account, place
 from daskenv_lab.providers.fargate.fleet import Order
-from daskenv_lab.providers.fargate.launch import launch, why_stopped
+from daskenv_lab.providers.fargate.launch import LAST_CALL, launch, why_stopped
 from daskenv_lab.providers.fargate.reach import reach
 from daskenv_lab.providers.fargate.resource import LOG_GROUP, NAME
 from daskenv_lab.providers.fargate.tags import Identity
@@ -247,7 +248,13 @@ class FargateProvider(Provider):
         with contextlib.closing(connection):
             connection.set_label(workers_order=launched.workers.to_dict())
             scaling.on_scheduler(connection, inscheduler.watch, timeout=settings.idle_timeout)
-        launched.first_workers.result(max(deadline.left, 1.0))
+        try:
+            launched.first_workers.result(deadline.left + LAST_CALL)
+        except NotYet as error:
+            raise WaitTimeout(
+                f"ECS has not answered the call for the first workers within {deadline.seconds:g} "
+                "s; try again, or raise daskenv.timeouts.start"
+            ) from error
 
     def _resources(self, aws: Aws, progress: Progress) -> Shared:
         """Find the shared set; a rehearsal's is made at once."""
