@@ -167,8 +167,9 @@ def _connected(record: Record, asked: Environment, *, hold: bool) -> Session:
                 f"the cluster {record.name!r} runs with other settings than those asked for; "
                 f"replace it with --replace, or ask for what runs\n{table(rows)}"
             )
-        if rows:
+        if rows or _short(asked, info):
             apply_size(provider, connection, asked)
+        if rows:
             environment = sized(environment, provider.info(connection))
             registry.update(record.name, record.ref, environment=environment.without_hooks())
         if hold and not record.held:
@@ -178,6 +179,11 @@ def _connected(record: Record, asked: Environment, *, hold: bool) -> Session:
     return Session(
         record, connection, environment=environment, info=info, reused=True, changes=rows
     )
+
+
+def _short(asked: Environment, info: ClusterInfo) -> bool:
+    """Tell whether workers may be lost, or who scales by the load: asking again brings them."""
+    return bool(asked.adaptive) or info.n_workers < (asked.n_workers or 0)
 
 
 def _reuse_or_create(

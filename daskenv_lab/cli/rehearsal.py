@@ -98,13 +98,15 @@ def faults(surface: Surface, /, as_json: bool) -> None:
     """List the faults that are still ordered."""
     from daskenv_lab import rehearsal
 
-    ordered = [fault.to_dict() for fault in rehearsal.faults()]
+    ordered = rehearsal.faults()
     if as_json:
-        surface.say_json(ordered)
+        surface.say_json([fault.to_dict() for fault in ordered])
         return
     for fault in ordered:
-        told = ", ".join(f"{k}={v}" for k, v in fault.items() if k != "kind" and v is not None)
-        surface.say(f"{fault['kind']}: {told}")
+        usual = rehearsal.Fault(kind=fault.kind).to_dict()
+        told = [f"{k}={v}" for k, v in fault.to_dict().items() if v != usual[k]]
+        told += [] if fault.times else ["until it is cleared"]
+        surface.say(f"{fault.kind}: {', '.join(told)}")
     if not ordered:
         surface.say("No fault is ordered")
 

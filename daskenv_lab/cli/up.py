@@ -24,11 +24,12 @@ _SIZES = {
 
 @click.command()
 @click.argument("what", required=False)
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--name", metavar="NAME", help="The cluster's name; by default daskenv.name.")
 @click.option("--workers", type=int, metavar="N", help="A fixed number of workers.")
 @click.option("--min", "minimum", type=int, metavar="N", help="Least number of workers.")
 @click.option("--max", "maximum", type=int, metavar="N", help="Greatest number of workers.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A further setting.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="The same as KEY=VALUE.")
 @click.option("--replace", is_flag=True, help="Replace a cluster that has other settings.")
 @click.option("--timeout", type=duration, help="How long a new cluster may take to start.")
 @rehearsing
@@ -43,6 +44,7 @@ def up(
     surface: Surface,
     /,
     what: str | None,
+    settings: tuple[str, ...],
     name: str | None,
     options: tuple[str, ...],
     replace: bool,
@@ -55,10 +57,13 @@ def up(
     """Start a cluster, or reuse the one that has the name.
 
     WHAT is a profile, a kind (local, gateway, fargate, ecs, remote) or a cluster class's path.
+    KEY=VALUE is a setting of that kind, as in n_workers=4; a value is a Python literal, or text.
     """
     from daskenv_lab.settings import table
 
-    given = assignments(options, noun="option")
+    if what is not None and "=" in what:
+        what, settings = None, (what, *settings)
+    given = assignments([*settings, *options], noun="option")
     given |= {_SIZES[size]: n for size, n in sizes.items() if n is not None}
     if "what" in given:
         raise CommandError("no setting is named 'what'; give the profile or kind itself after up")

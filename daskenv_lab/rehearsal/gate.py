@@ -17,7 +17,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 
 from daskenv_lab.rehearsal.desk import Desk
 from daskenv_lab.rehearsal.operations import Operations
-from daskenv_lab.rehearsal.place import ACCOUNT
+from daskenv_lab.rehearsal.place import ACCOUNT, USER
 from daskenv_lab.rehearsal.refusal import (
     Answer,
     Refused,
@@ -135,7 +135,7 @@ class Gate:
             "throttle": lambda: throttled(call.service),
             "server-error": lambda: broken(call.service),
             "denied": lambda: denied(
-                call.service, call.operation, f"arn:aws:iam::{ACCOUNT}:user/rehearsal"
+                call.service, call.operation, f"arn:aws:iam::{ACCOUNT}:user/{USER}"
             ),
         }
         for fault in faults:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ACCOUNT = "123456789012"
 """The account number of every rehearsal."""
 
+USER = "rehearsal"
+"""The name of the IAM user whose access key it hands out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:

@@ -1,4 +1,4 @@
-"""What a new account holds: long ARNs, a default network, and an ECS cluster on instances."""
+"""What a new account holds: a user, long ARNs, a default network, and ECS instances."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from moto.ec2.models import EC2Backend
 from moto.ecs.models import EC2ContainerServiceBackend
 
 from daskenv_lab.rehearsal.addresses import PRIVATE
+from daskenv_lab.rehearsal.place import USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,8 @@ _MACHINES = (("m5.2xlarge", 0), ("m5.2xlarge", 0), ("g4dn.12xlarge", 4))
 _CPU, _MEMORY = 8192, 31_000
 
 
-def seed(cloud: Cloud) -> None:
-    """Fill a new account."""
+def seed(cloud: Cloud, key_id: str) -> None:
+    """Fill a new account, whose one access key has this number."""
     # Set before its first use, so that the default network has addresses of this machine.
     EC2Backend.create_default_vpc = _default_vpc
     EC2ContainerServiceBackend.create_cluster = _same_cluster(
@@ -40,6 +41,9 @@ def seed(cloud: Cloud) -> None:
         _route_to_internet(cloud, vpc)
         _open_default_group(cloud, vpc)
         _instances(cloud)
+        # STS looks here for whose key it is.
+        cloud.iam.create_user(cloud.region, USER)
+        cloud.iam.create_access_key(USER).access_key_id = key_id
 
 
 def _default_vpc(backend: Any) -> Any:

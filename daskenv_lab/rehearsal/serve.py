@@ -74,7 +74,7 @@ async def serve(folder: Path, tasks: Path, settings: dict[str, Any]) -> None:
         asyncio.create_task(watch_use(cloud, settings["idle_timeout"], end)),
     ]
     try:
-        await asyncio.to_thread(_prepare, cloud, gate)
+        await asyncio.to_thread(_prepare, cloud, gate, key_id)
         await end.wait()
     finally:
         for task in (*side, *cloud.lives):
@@ -91,8 +91,8 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _prepare(cloud: Cloud, gate: Gate) -> None:
-    seed(cloud)
+def _prepare(cloud: Cloud, gate: Gate, key_id: str) -> None:
+    seed(cloud, key_id)
     gate.ready.set()
     for name in _SERVICES:
         get_backend(name)

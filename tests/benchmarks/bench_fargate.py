@@ -5,7 +5,7 @@ processes:
 
 - a cold start with realistic delays (network interface 10 s, image 30 s, container 5 s): a
   scheduler and four workers, from nothing to the first result;
-- the API calls of a cluster of 50 workers, from its start to its end;
+- the API calls of a cluster of 50 workers (tasks that only wait), from its start to its end;
 - a fresh kernel's way to the first result on a cluster that runs already, without delays;
 - what is left after 20 times up and down, 10 of them killed with -9 at a random moment.
 
@@ -57,6 +57,23 @@ print("all", time.perf_counter() - began, flush=True)
 client.close()
 cluster.close(timeout=120)
 print("down", flush=True)
+os._exit(0)  # its clean-up at exit fails with "IOLoop is closed"
+"""
+
+OUR_TASKS = """
+from daskenv_lab import DaskCloudProviderEnvironment
+from daskenv_lab.providers import provider_for
+settings = dict(rehearse=True, n_workers={n}, image="light", {small})
+provider = provider_for(DaskCloudProviderEnvironment("fargate", **settings))
+ref = provider.create("many", timeout=300, progress=str, on_submitted=lambda _: None)
+provider.shutdown(ref, timeout=120)
+"""
+
+THEIR_TASKS = """
+import os
+from dask_cloudprovider.aws import FargateCluster
+cluster = FargateCluster(n_workers={n}, image="light", {small})
+cluster.close(timeout=120)
 os._exit(0)  # its clean-up at exit fails with "IOLoop is closed"
 """
 
@@ -143,24 +160,28 @@ def cold_start() -> None:
 
 
 def api_calls(n: int = 50) -> None:
-    """Count the API calls of a cluster, from its start to its end."""
+    """Count the API calls of a cluster without delays, and with those of a real account."""
+    for latency in ("none", "realistic"):
+        _api_calls(n, latency)
+
+
+def _api_calls(n: int, latency: str) -> None:
+    """Count them, start to end; the workers are tasks that only wait."""
     from daskenv_lab import rehearsal
 
-    with account("none") as theirs:
-        rehearsal.forget_calls()
-        play(OURS, n=n)
-        up = sum(rehearsal.calls().values())
-        play(DOWN)
-        ours = rehearsal.calls()
-        rehearsal.forget_calls()
-        play(THEIRS, n=n, **theirs)
-        stock = rehearsal.calls()
-    mine, other = sum(ours.values()), sum(stock.values())
-    print(f"\nAPI calls: a cluster of {n} workers, start to end")
-    print(f"  daskenv_lab         {mine:6} ({up} until all workers are there)")
+    counts = {}
+    with account(latency) as theirs:
+        play(OUR_TASKS, n=1)  # makes the shared set, which is there from then on
+        for name, code, variables in (("ours", OUR_TASKS, {}), ("theirs", THEIR_TASKS, theirs)):
+            rehearsal.forget_calls()
+            play(code, n=n, **variables)
+            counts[name] = rehearsal.calls()
+    mine, other = (sum(told.values()) for told in counts.values())
+    print(f"\nAPI calls: a cluster of {n} workers, start to end, delays: {latency}")
+    print(f"  daskenv_lab         {mine:6}")
     print(f"  dask-cloudprovider  {other:6}")
     print(f"  ours / theirs       {mine / other:6.3f}   (asked: 0.2)")
-    for name, told in (("ours", ours), ("theirs", stock)):
+    for name, told in counts.items():
         most = sorted(told.items(), key=lambda item: -item[1])[:6]
         print(f"  {name}: {', '.join(f'{operation} {count}' for operation, count in most)}")
 
@@ -240,25 +261,39 @@ def resources(variables: dict[str, str]) -> dict[str, int]:
     }
 
 
-def old_scripts(folder: Path) -> None:
-    """Make an image with the scripts that distributed had until 2026.6."""
-    for name in ("scheduler", "worker"):
-        script = folder / f"dask-{name}"
-        script.write_text(
-            f"#!{sys.executable}\n"
-            f"from distributed.cli.dask_{name} import main\n"
-            "if __name__ == '__main__':\n"
-            "    main()\n"
-        )
-        script.chmod(0o755)
+def images(folder: Path) -> dict[str, str]:
+    """Make an image with distributed's old scripts, and one whose workers only wait."""
+    old, light = folder / "old", folder / "light"
+    for image in (old, light):
+        image.mkdir()
+        for name in ("scheduler", "worker"):
+            script(
+                image / f"dask-{name}",
+                f"#!{sys.executable}\n"
+                f"from distributed.cli.dask_{name} import main\n"
+                "if __name__ == '__main__':\n"
+                "    main()\n",
+            )
+    script(light / "dask-worker", "#!/bin/sh\nexec sleep 1000\n")
+    script(
+        light / "python",
+        '#!/bin/sh\ncase "$*" in *dask_worker*) exec sleep 1000;; esac\n'
+        f'exec {sys.executable} "$@"\n',
+    )
+    return {"old": str(old), "light": str(light)}
+
+
+def script(path: Path, text: str) -> None:
+    """Write a program."""
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def main() -> None:
     """Measure in a state folder of its own, and print the tables."""
     tables = {"start": cold_start, "calls": api_calls, "reuse": reuse, "left": leftovers}
     with tempfile.TemporaryDirectory() as scripts:
-        old_scripts(Path(scripts))
-        os.environ["DASK_DASKENV__REHEARSAL__IMAGES"] = json.dumps({"old": scripts})
+        os.environ["DASK_DASKENV__REHEARSAL__IMAGES"] = json.dumps(images(Path(scripts)))
         import dask
 
         dask.config.refresh()

@@ -25,7 +25,11 @@ def test_faults_are_ordered_and_taken_back(verb: Verb) -> None:
     verb("rehearse", "order", "slow", "--operation", "ecs:RunTask", "--seconds", "10ms")
     [fault] = json.loads(verb("rehearse", "faults", "--json").stdout)
     assert (fault["kind"], fault["operation"], fault["seconds"]) == ("slow", "ecs:RunTask", 0.01)
-    assert "slow: operation=ecs:RunTask" in verb("rehearse", "faults").stdout
+    verb("rehearse", "order", "no-capacity", "--times", "2")
+    assert verb("rehearse", "faults").stdout.splitlines() == [
+        "slow: operation=ecs:RunTask, seconds=0.01, until it is cleared",
+        "no-capacity: times=2",
+    ]
     verb("rehearse", "clear")
     assert verb("rehearse", "faults").stdout == "No fault is ordered\n"
     assert "did you mean 'throttle'" in verb("rehearse", "order", "throtle", code=1).stderr

@@ -74,6 +74,7 @@ def test_a_healthy_account_is_good(made: Aws) -> None:
     assert {what for what, f in found.items() if f.result != "good"} == ALWAYS_SKIPPED
     assert not any(f.step for f in found.values() if f.result == "good")
     assert all(f.told for f in found.values())
+    assert found["quota of Fargate"].told == "not known, as a rehearsal has no quotas"
 
 
 def test_looking_changes_nothing(made: Aws) -> None:

@@ -116,10 +116,14 @@ def test_the_set_is_not_removed_while_tasks_run(empty_aws: Aws) -> None:
     task = start_task(empty_aws, made)
     with pytest.raises(SharedSetInUse) as refused:
         shared.remove(empty_aws, progress=lambda _: None)
-    assert task.rsplit("/", 1)[-1] in str(refused.value)
-    assert "of 'dev', ada@here" in str(refused.value)
+    number = task.rsplit("/", 1)[-1]
+    assert f"runs 1 task (1 of 'dev', ada@here: {number});" in str(refused.value)
+    second = start_task(empty_aws, made)
+    with pytest.raises(SharedSetInUse, match=r"runs 2 tasks \(2 of 'dev', ada@here\);"):
+        shared.remove(empty_aws, progress=lambda _: None)
     assert shared.find(empty_aws, {}) == made
-    empty_aws.call("ecs", "stop_task", cluster="daskenv", task=task)
+    for started in (task, second):
+        empty_aws.call("ecs", "stop_task", cluster="daskenv", task=started)
     removed = shared.remove(empty_aws, progress=lambda _: None)
     assert removed[0] == "ECS cluster daskenv"
     assert "task definition daskenv-test:1" in removed

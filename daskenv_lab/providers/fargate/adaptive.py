@@ -16,7 +16,7 @@ from daskenv_lab import config
 from daskenv_lab.background import private_folder, read_record, recorded_process, spawn
 from daskenv_lab.environments.codec import encode
 from daskenv_lab.providers.fargate import fleet
-from daskenv_lab.providers.fargate.tags import ADAPTIVE
+from daskenv_lab.providers.fargate.tags import ADAPTIVE, allowed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,8 @@ HOLDER = "daskenv_lab.providers.fargate.adaptive_holder"
 RECORD = "adaptive.json"
 _FOLDER = "fargate-adaptive"
 _END_LIMIT = 10.0
+# The token and the moment must stay whole in a tag's 256 signs.
+_LONGEST_HOLDER = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Lease:
 
     def tag(self) -> str:
         """Write the lease as the value of a tag."""
-        return f"{self.holder} {self.token} {self.until:.0f}"
+        return allowed(f"{self.holder[:_LONGEST_HOLDER]} {self.token} {self.until:.0f}")
 
     @classmethod
     def from_tag(cls, value: str) -> Lease | None:
@@ -91,12 +93,22 @@ def scheduler_of(aws: Aws, ecs_cluster: str, ref: ClusterRef) -> Task | None:
 def hold(
     environment: DaskCloudProviderEnvironment, aws: Aws, ecs_cluster: str, connection: Connection
 ) -> None:
-    """Have a background process follow the load, unless one on any machine does already."""
+    """Have a background process follow the load, unless one on any machine does already.
+
+    A lease of this owner's that no process here renews may be that of one that was killed: then
+    the new one waits until it has run out.
+    """
     scheduler = scheduler_of(aws, ecs_cluster, connection.ref)
-    if scheduler is None or lease_on(scheduler):
+    if scheduler is None:
         return
+    lease = lease_on(scheduler)
     folder = private_folder(_folder(connection.ref))
-    if recorded_process(read_record(folder / RECORD)):
+    running = recorded_process(read_record(folder / RECORD))
+    if running and (lease or ADAPTIVE not in scheduler.tags):
+        return
+    if running:
+        running.kill()  # It is frozen, and has let its lease run out.
+    if lease and lease.holder != allowed(config.owner()[:_LONGEST_HOLDER]):
         return
     order: dict[str, Any] = {
         # With the secrets in it, over the standard input, which nobody else can read.
@@ -106,6 +118,8 @@ def hold(
         ),
         "ref": connection.ref.to_dict(),
         "ecs_cluster": ecs_cluster,
+        # As it may be set in this process alone.
+        "owner": config.owner(),
     }
     spawn(HOLDER, [str(folder)], folder=folder, order=json.dumps(order).encode())
 

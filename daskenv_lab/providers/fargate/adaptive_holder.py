@@ -54,7 +54,7 @@ class Holder:
     Parameters
     ----------
     order : dict
-        The environment's ``arguments``, the cluster's ``ref`` and its ``ecs_cluster``.
+        The environment's ``arguments``, the cluster's ``ref``, its ``ecs_cluster`` and ``owner``.
     end : threading.Event
         Set when the process is to end.
     """
@@ -63,6 +63,7 @@ class Holder:
         self._environment = DaskCloudProviderEnvironment(**decode(order["arguments"]))
         self._ref = ClusterRef.from_dict(order["ref"])
         self._ecs_cluster = order["ecs_cluster"]
+        self._owner = order["owner"]
         self._end = end
         self._token = secrets.token_hex(8)
         self._interval = config.seconds("fargate.adaptive-interval")
@@ -70,6 +71,7 @@ class Holder:
         self._renew_at = 0.0
         self._last = -1
         self._fewer = 0
+        self._off = 0
         self._aws = account(self._environment)
 
     def run(self) -> None:
@@ -77,6 +79,7 @@ class Holder:
         provider = FargateProvider(self._environment)
         while not self._end.is_set():
             try:
+                self._outlast_another()
                 with contextlib.closing(
                     provider.connect(self._ref, timeout=_CONNECT_LIMIT)
                 ) as connection:
@@ -89,7 +92,20 @@ class Holder:
                 _log.warning("%s; trying again", error)
                 self._end.wait(self._interval)
 
+    def _outlast_another(self) -> None:
+        """Wait while another has the lease and does not renew it: that one may have died."""
+        first = self._lease()
+        while first and first.token != self._token and self._lease() == first:
+            if self._end.wait(self._interval):
+                return
+
+    def _lease(self) -> Lease | None:
+        scheduler = scheduler_of(self._aws, self._ecs_cluster, self._ref)
+        return lease_on(scheduler) if scheduler else None
+
     def _follow(self, connection: Connection) -> None:
+        # It does nothing with the cluster, which may end idle all the same.
+        scaling.on_scheduler(connection, inscheduler.attend, client=connection.client.id)
         try:
             while self._leased(connection):
                 bounds = connection.label().get("adaptive")
@@ -116,23 +132,27 @@ class Holder:
             write(
                 self._aws,
                 scheduler,
-                Lease(holder=config.owner(), token=self._token, until=until),
+                Lease(holder=self._owner, token=self._token, until=until),
             )
-            connection.set_label(adaptive_holder=config.owner())
+            connection.set_label(adaptive_holder=self._owner)
         self._renew_at = time.time() + self._lasts / 2
         return True
 
     def _step(self, connection: Connection, minimum: int, maximum: int) -> None:
-        """Look at the load once; more workers at once, fewer when several looks agree."""
-        load = scaling.on_scheduler(connection, inscheduler.target)
+        """Look at the load once; more workers at once, fewer when several looks agree.
+
+        Workers that are lost, to Spot say, are asked for again when several looks miss them.
+        """
+        load, there = scaling.on_scheduler(connection, inscheduler.load)
         n = min(max(load, minimum), maximum)
         self._fewer = self._fewer + 1 if n < self._last else 0
-        if n == self._last or 0 < self._fewer < _AGREE:
+        self._off = self._off + 1 if n == self._last != there else 0
+        if (n == self._last and self._off < _AGREE) or 0 < self._fewer < _AGREE:
             return
         order = Order.from_dict(connection.label()["workers_order"])
         limit = Deadline(config.seconds("timeouts.workers"))
         scaling.scale(self._aws, connection, order, n, deadline=limit, progress=_log.info)
-        self._last, self._fewer = n, 0
+        self._last, self._fewer, self._off = n, 0, 0
 
     def _give_back(self, connection: Connection) -> None:
         with contextlib.suppress(ProviderError):

@@ -81,6 +81,8 @@ def _quota(case: Case) -> Iterator[Finding]:
         )
     except AwsRefused as refused:
         why = f"Service Quotas does not tell ({refused.reason})"
+        if case.account.rehearsal:
+            why = "not known, as a rehearsal has no quotas"
         yield Finding(what=what, result="skipped", told=why)
         return
     limit, need = float(told["Quota"]["Value"]), wanted / _UNITS

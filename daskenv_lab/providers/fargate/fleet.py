@@ -156,19 +156,19 @@ def run(aws: Aws, order: Order, n: int, *, deadline: Deadline, progress: Progres
         count = min(n - len(started), _MOST_RUN)
         new, lacking = _run_once(aws, order, count)
         started += new
-        if not lacking:
+        if not lacking and (len(started) == n or not deadline.passed):
             pause = _FIRST_PAUSE * 5
             continue
-        if not any(word in lacking for word in _PASSING):
+        if lacking and not any(word in lacking for word in _PASSING):
             raise ClusterStartError(
                 f"ECS started {len(started)} of {n} tasks and refused the others ({lacking}); "
                 "look at the service quotas and the settings with `daskenv doctor fargate`"
             )
         if deadline.passed:
             raise WaitTimeout(
-                f"ECS started {len(started)} of {n} tasks within {deadline.seconds:g} s, and said "
-                f"{lacking!r} to the others; try again later, or with other subnets or fewer "
-                "workers"
+                f"ECS started {len(started)} of {n} tasks within {deadline.seconds:g} s"
+                f"{f', and said {lacking!r} to the others' if lacking else ''}; try again later, "
+                "or with other subnets or fewer workers"
             )
         progress(f"AWS has no room for {n - len(started)} tasks yet ({lacking}); asking again")
         deadline.pause(pause)
@@ -298,7 +298,10 @@ def request(
     tags: Mapping[str, str],
     further: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write what RunTask is told; `further` are the user's own arguments for it, which win."""
+    """Write what RunTask is told; `further` are the user's own arguments for it, which win.
+
+    The tags alone are put together: by ours the tasks are found again.
+    """
     override: dict[str, Any] = {"name": container, "command": list(command)}
     if env_vars:
         override["environment"] = as_list_of_variables(env_vars)
@@ -312,7 +315,7 @@ def request(
                 "assignPublicIp": "ENABLED" if public else "DISABLED",
             }
         },
-        "tags": as_list(tags),
+        "tags": as_list({**from_list(further.get("tags", ())), **tags}),
     }
     if fargate and capacity_provider:
         told["capacityProviderStrategy"] = [{"capacityProvider": capacity_provider}]
@@ -320,7 +323,7 @@ def request(
         told["launchType"] = "FARGATE"
     if fargate and platform_version:
         told["platformVersion"] = platform_version
-    return {**told, **further}
+    return {**told, **{k: v for k, v in further.items() if k != "tags"}}
 
 
 def as_list_of_variables(env_vars: Mapping[str, str]) -> list[dict[str, str]]:

@@ -37,7 +37,8 @@ async def _end_when_idle(scheduler: Any, state: dict[str, Any]) -> None:
     while True:
         await asyncio.sleep(min(15.0, state["timeout"] / 4))
         counter = getattr(scheduler, "transition_counter", None)
-        clients = [c for c in scheduler.clients if c != "fire-and-forget"]
+        aside = {"fire-and-forget", *getattr(scheduler, "daskenv_attendants", ())}
+        clients = [c for c in scheduler.clients if c not in aside]
         working = any(ws.processing for ws in scheduler.workers.values()) or scheduler.unrunnable
         if clients or working or counter != transitions:
             state["used"] = time.monotonic()
@@ -69,19 +70,37 @@ def keep_alive(dask_scheduler: Any, seconds: float) -> float | None:
     return float(max(state["kept_until"], state["used"] + state["timeout"]) - now)
 
 
-def take_turn(dask_scheduler: Any, token: str, seconds: float) -> bool:
-    """Give one caller at a time the right to start and stop tasks, for so many seconds at most."""
-    holder, until = getattr(dask_scheduler, "daskenv_turn", ("", 0.0))
-    if holder not in ("", token) and time.monotonic() < until:
+def attend(dask_scheduler: Any, client: str) -> None:
+    """Note that a client only looks after the cluster, and does not keep it from ending idle."""
+    former: set[str] = getattr(dask_scheduler, "daskenv_attendants", set())
+    dask_scheduler.daskenv_attendants = {c for c in former if c in dask_scheduler.clients} | {
+        client
+    }
+
+
+def attending(dask_scheduler: Any) -> int:
+    """Count the clients that only look after the cluster."""
+    known = getattr(dask_scheduler, "daskenv_attendants", ())
+    return sum(c in dask_scheduler.clients for c in known)
+
+
+def take_turn(dask_scheduler: Any, token: str, seconds: float, client: str) -> bool:
+    """Give one caller at a time the right to start and stop tasks, for so many seconds at most.
+
+    The turn of a client that is gone is over: its process was killed.
+    """
+    holder, until, whose = getattr(dask_scheduler, "daskenv_turn", ("", 0.0, ""))
+    over = time.monotonic() >= until or whose not in dask_scheduler.clients
+    if holder not in ("", token) and not over:
         return False
-    dask_scheduler.daskenv_turn = (token, time.monotonic() + seconds)
+    dask_scheduler.daskenv_turn = (token, time.monotonic() + seconds, client)
     return True
 
 
 def end_turn(dask_scheduler: Any, token: str) -> None:
     """Give the right back."""
-    if getattr(dask_scheduler, "daskenv_turn", ("", 0.0))[0] == token:
-        dask_scheduler.daskenv_turn = ("", 0.0)
+    if getattr(dask_scheduler, "daskenv_turn", ("",))[0] == token:
+        dask_scheduler.daskenv_turn = ("", 0.0, "")
 
 
 async def release(dask_scheduler: Any, n: int) -> list[str]:
@@ -91,9 +110,9 @@ async def release(dask_scheduler: Any, n: int) -> list[str]:
     return [str(address) for address in chosen]
 
 
-async def target(dask_scheduler: Any) -> int:
-    """Give the number of workers that the load at this moment asks for."""
-    return int(dask_scheduler.adaptive_target())
+async def load(dask_scheduler: Any) -> tuple[int, int]:
+    """Give the number of workers that the load asks for at this moment, and how many are there."""
+    return int(dask_scheduler.adaptive_target()), len(dask_scheduler.workers)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from daskenv_lab.providers.fargate.tls import Tls
 
 _LOG_LINES = 15
+# What the user keeps secret must not take the place of the TLS material, which is called `key`.
+_VARIABLE = "variable-"
 LAST_CALL = 30.0
 """Seconds for a RunTask that is under way, with botocore's own attempts."""
 
@@ -49,6 +51,13 @@ class Launched:
     """What RunTask is told for each further worker."""
 
     first_workers: Future[list[Task]]
+    patience: Deadline
+    """How long workers are asked for."""
+
+    def give_up(self) -> None:
+        """Ask for no further workers, which would be nobody's, and wait for a call under way."""
+        self.patience.expire()
+        wait([self.first_workers], LAST_CALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +89,8 @@ def launch(
     WaitTimeout
         It does not run within the time limit; holds the last state seen.
     """
-    content = {**(material.to_dict() if material else {}), **settings.secrets}
+    variables = {f"{_VARIABLE}{name}": value for name, value in settings.secrets.items()}
+    content = {**(material.to_dict() if material else {}), **variables}
     delivery = _deliver(aws, identity, content, settings)
     with ThreadPoolExecutor(2, thread_name_prefix="daskenv-define") as pool:
         roles = ("scheduler", "worker")
@@ -112,7 +122,11 @@ def launch(
         wait([first], LAST_CALL)
         raise
     return Launched(
-        scheduler=scheduler, identity=delivery.identity, workers=workers, first_workers=first
+        scheduler=scheduler,
+        identity=delivery.identity,
+        workers=workers,
+        first_workers=first,
+        patience=patience,
     )
 
 
@@ -216,15 +230,14 @@ def _deliver(
 def _parts(material: Tls | None, role: str, secrets: Mapping[str, str]) -> dict[str, str]:
     """Name each secret variable of a role, and the part of the kept content that it holds."""
     own = tls.variables(role) if material else {}
-    return {**own, **{name: name for name in secrets}}
+    return {**own, **{name: f"{_VARIABLE}{name}" for name in secrets}}
 
 
 def _overrides(
     settings: Settings, delivery: _Delivery, material: Tls | None, role: str
 ) -> dict[str, str]:
     """Give the process variables that no task definition of ours holds."""
-    rest = {k: v for k, v in delivery.in_the_open.items() if k in settings.secrets}
-    parts = _parts(material, role, rest) if delivery.in_the_open else {}
+    parts = _parts(material, role, settings.secrets) if delivery.in_the_open else {}
     secret = {name: delivery.in_the_open[part] for name, part in parts.items()}
     given = settings.scheduler_definition if role == "scheduler" else settings.worker_definition
     plain = {**(tls.ENCRYPTED if material else {}), **settings.env_vars} if given else {}

@@ -10,10 +10,10 @@ from daskenv_lab import config
 from daskenv_lab.bounded import Deadline
 from daskenv_lab.cluster import ClusterInfo, ClusterRef
 from daskenv_lab.errors import ClusterGone, ProviderError
-from daskenv_lab.providers.fargate import fleet, vault
+from daskenv_lab.providers.fargate import fleet, scaling, vault
 from daskenv_lab.providers.fargate.account import place
 from daskenv_lab.providers.fargate.reach import reach
-from daskenv_lab.providers.fargate.tags import Identity
+from daskenv_lab.providers.fargate.tags import Identity, allowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,12 +81,12 @@ def _look_at(environment: DaskCloudProviderEnvironment, aws: Aws, tasks: list[Ta
         with contextlib.suppress(ProviderError):
             connection = reach(environment, aws, ref, scheduler, Deadline(_LOOK_TIME))
             with contextlib.closing(connection):
-                return connection.info()
+                return scaling.info(connection)
     return ClusterInfo(
         ref=ref,
         status=_status(scheduler),
         name=identity.name,
-        owner=identity.owner,
+        owner=_owner(identity),
         fingerprint=identity.fingerprint,
         started_at=(scheduler or tasks[0]).created_at,
         requested=sum(t.role == "worker" for t in tasks),
@@ -101,7 +101,13 @@ def _status(scheduler: Task | None) -> str:
 
 def _same_person(identity: Identity) -> bool:
     """Compare what stands before the @: the same person may be on another machine."""
-    return identity.owner.split("@", 1)[0] == config.owner().split("@", 1)[0]
+    return identity.owner.split("@", 1)[0] == allowed(config.owner()).split("@", 1)[0]
+
+
+def _owner(identity: Identity) -> str:
+    """Name the owner as the configuration does, if it is ours: a tag does not take every sign."""
+    here = config.owner()
+    return here if identity.owner == allowed(here) else identity.owner
 
 
 def _left(aws: Aws, identity: Identity, told: Mapping[str, Any]) -> ClusterInfo:
@@ -110,7 +116,7 @@ def _left(aws: Aws, identity: Identity, told: Mapping[str, Any]) -> ClusterInfo:
         ref=ClusterRef(provider=_PROVIDER, id=identity.cluster, location=place(aws)),
         status="failed",
         name=identity.name,
-        owner=identity.owner,
+        owner=_owner(identity),
         fingerprint=identity.fingerprint,
         started_at=told.get("CreatedDate"),
     )

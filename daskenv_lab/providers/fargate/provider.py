@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 from concurrent.futures import TimeoutError as NotYet
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +22,6 @@ from daskenv_lab.errors import (
     WaitTimeout,
 )
 from daskenv_lab.providers.contract import Provider
-from daskenv_lab.providers.credentials import security_from
 from daskenv_lab.providers.fargate import (
     adaptive,
     fleet,
@@ -33,6 +31,7 @@ from daskenv_lab.providers.fargate import (
     logs,
     scaling,
     shared,
+    tls,
     vault,
 )
 from daskenv_lab.providers.fargate import settings as asked
@@ -42,7 +41,6 @@ from daskenv_lab.providers.fargate.launch import LAST_CALL, launch, why_stopped
 from daskenv_lab.providers.fargate.reach import reach
 from daskenv_lab.providers.fargate.resource import LOG_GROUP, NAME
 from daskenv_lab.providers.fargate.tags import Identity
-from daskenv_lab.providers.fargate.tls import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,10 +58,6 @@ _ONE_LOOK = 5.0
 # As long as a listening scheduler needs; a refused connection is answered at once, or never.
 _FIRST_KNOCK = 4.0
 _STOPPED = ("STOPPED", "DEPROVISIONING", "DELETED")
-
-
-class NotEncryptedWarning(UserWarning):
-    """Whoever reaches the scheduler's port can run code on the cluster."""
 
 
 class FargateProvider(Provider):
@@ -119,13 +113,22 @@ class FargateProvider(Provider):
                 "yet; wait a little"
             )
         try:
-            first = Deadline(min(limit.left, _FIRST_KNOCK))
-            return reach(self.environment, aws, ref, scheduler, first)
-        except ClusterGone:
-            # Another machine made it, or this one has another address now.
-            if not self._let_in(aws, scheduler):
-                raise
-            return reach(self.environment, aws, ref, scheduler, limit)
+            return self._knock(aws, ref, scheduler, limit)
+        except vault.SecretGone:
+            raise
+        except ClusterGone as silent:
+            if adaptive.scheduler_of(aws, self._ecs_cluster, ref) is None:
+                raise listing.ended(aws, self._ecs_cluster, ref) from silent
+            # Not gone: whoever believes so would destroy a cluster that works for somebody.
+            raise ProviderUnreachable(
+                f"the scheduler's task of {ref.id!r} runs and does not answer here ({silent}); it "
+                "may be frozen or out of reach: look with `daskenv doctor fargate`, or start "
+                "another in its place with `daskenv up --replace`"
+            ) from silent
+
+    def info(self, connection: Connection) -> ClusterInfo:
+        """Tell how the cluster is; whoever only scales it by its load is no client."""
+        return scaling.info(connection)
 
     def scale(self, connection: Connection, n: int) -> None:
         """Start the tasks that lack, or let the surplus hand over its data and stop it."""
@@ -222,8 +225,8 @@ class FargateProvider(Provider):
         progress: Progress,
     ) -> None:
         resources = self._resources(aws, progress)
-        material, protocol = self._tls()
         e = self.environment
+        material, protocol = tls.chosen(e.security)
         launched = launch(
             aws,
             resources,
@@ -244,10 +247,13 @@ class FargateProvider(Provider):
             progress=progress,
         )
         progress("the scheduler's task runs; waiting for the scheduler to answer")
-        connection = self._first_connection(aws, ref, launched.scheduler, deadline)
-        with contextlib.closing(connection):
-            connection.set_label(workers_order=launched.workers.to_dict())
-            scaling.on_scheduler(connection, inscheduler.watch, timeout=settings.idle_timeout)
+        with contextlib.ExitStack() as undo:
+            undo.callback(launched.give_up)
+            connection = self._first_connection(aws, ref, launched.scheduler, deadline)
+            with contextlib.closing(connection):
+                connection.set_label(workers_order=launched.workers.to_dict())
+                scaling.on_scheduler(connection, inscheduler.watch, timeout=settings.idle_timeout)
+            undo.pop_all()
         try:
             launched.first_workers.result(deadline.left + LAST_CALL)
         except NotYet as error:
@@ -270,22 +276,6 @@ class FargateProvider(Provider):
             "(look at it first with `daskenv bootstrap --dry-run`), or name resources of your own "
             "in the profile"
         )
-
-    def _tls(self) -> tuple[Tls | None, str]:
-        """Give fresh TLS material, if the user brings none, and the scheduler's protocol."""
-        security = self.environment.security
-        if security is None or security is True:
-            return Tls.fresh(), "tls"
-        if security is False:
-            warnings.warn(
-                "security=False: whoever reaches the scheduler's port can run code on the "
-                "cluster; leave security out for mutual TLS",
-                NotEncryptedWarning,
-                stacklevel=2,
-            )
-            return None, "tcp"
-        theirs = security_from(security)
-        return None, "tls" if theirs and theirs.require_encryption else "tcp"
 
     def _caller(self, aws: Aws, settings: Settings, resources: Shared) -> str:
         """Give the address to let in; none where the user's own groups decide."""
@@ -313,6 +303,19 @@ class FargateProvider(Provider):
             fleet.tag(aws, scheduler, identity.allowing([*known, cidr]))
         ingress.allow(aws, found.own_group, cidr, who=identity.who, port=int(identity.port))
         return True
+
+    def _knock(self, aws: Aws, ref: ClusterRef, scheduler: Task, limit: Deadline) -> Connection:
+        """Connect to a scheduler that should listen; if need be, open the way to it."""
+        try:
+            first = Deadline(min(limit.left, _FIRST_KNOCK))
+            return reach(self.environment, aws, ref, scheduler, first)
+        except vault.SecretGone:
+            raise
+        except ClusterGone:
+            # Another machine made it, or this one has another address now.
+            if not self._let_in(aws, scheduler):
+                raise
+            return reach(self.environment, aws, ref, scheduler, limit)
 
     def _first_connection(
         self, aws: Aws, ref: ClusterRef, scheduler: Task, deadline: Deadline

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from daskenv_lab.providers.contract import Progress
 
 _MOST_NAMED = 10
+_MOST_DESCRIBED = 100  # in one call of DescribeTasks
 _MOST_DELETED = 10  # in one call of DeleteTaskDefinitions
 _HAS_TASKS = "ClusterContainsTasksException"
 _GONE = {
@@ -113,13 +114,20 @@ def _refuse_running(aws: Aws) -> None:
     if not arns:
         return
     told = aws.call(
-        "ecs", "describe_tasks", cluster=NAME, tasks=arns[:_MOST_NAMED], include=["TAGS"]
+        "ecs", "describe_tasks", cluster=NAME, tasks=arns[:_MOST_DESCRIBED], include=["TAGS"]
     )
-    words = [f"{_id(t['taskArn'])}{_belongs_to(t)}" for t in told["tasks"]]
-    more = f" and {len(arns) - len(words)} more" if len(arns) > len(words) else ""
+    by_owner: dict[str, list[str]] = {}
+    for task in told["tasks"]:
+        by_owner.setdefault(_owner(task), []).append(_id(task["taskArn"]))
+    words = [
+        f"{len(ids)} of {whose}{'' if len(ids) > 1 else f': {ids[0]}'}"
+        for whose, ids in by_owner.items()
+    ]
+    more = f", and more of {len(words) - _MOST_NAMED} others" if len(words) > _MOST_NAMED else ""
     raise SharedSetInUse(
-        f"the ECS cluster {NAME} runs {len(arns)} tasks ({', '.join(words)}{more}); take the "
-        "clusters down with `daskenv down`, or those that nobody holds with `daskenv reap`"
+        f"the ECS cluster {NAME} runs {len(arns)} {'task' if len(arns) == 1 else 'tasks'} "
+        f"({'; '.join(words[:_MOST_NAMED])}{more}); take the clusters down with `daskenv down`, "
+        "or those that nobody holds with `daskenv reap`"
     )
 
 
@@ -127,9 +135,9 @@ def _id(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
 
 
-def _belongs_to(task: Mapping[str, Any]) -> str:
+def _owner(task: Mapping[str, Any]) -> str:
     identity = Identity.from_tags(from_list(task.get("tags") or ()))
-    return f" of {identity.name!r}, {identity.owner}" if identity else ""
+    return f"{identity.name!r}, {identity.owner}" if identity else "somebody without our tags"
 
 
 def _remove_definitions(aws: Aws, progress: Progress) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,13 +16,14 @@ from daskenv_lab.providers.fargate import fleet, inscheduler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from daskenv_lab.cluster import ClusterInfo
     from daskenv_lab.providers.connection import Connection
     from daskenv_lab.providers.contract import Progress
     from daskenv_lab.providers.fargate.aws import Aws
     from daskenv_lab.providers.fargate.fleet import Order, Task
 
 _ANSWER_LIMIT = 30.0
-# Longer than a scaling takes, as a process that died in its turn must not block others for ever.
+# Longer than a scaling takes, as a process that froze in its turn must not block others for ever.
 _LONGEST_TURN = 180.0
 
 
@@ -78,8 +80,12 @@ def turn(connection: Connection, deadline: Deadline) -> Iterator[None]:
     WaitTimeout
         Another session does so for longer than the deadline.
     """
-    token = secrets.token_hex(8)
-    while not on_scheduler(connection, inscheduler.take_turn, token=token, seconds=_LONGEST_TURN):
+    asked = {
+        "token": secrets.token_hex(8),
+        "seconds": _LONGEST_TURN,
+        "client": connection.client.id,
+    }
+    while not on_scheduler(connection, inscheduler.take_turn, **asked):
         if deadline.passed:
             raise WaitTimeout(
                 f"another session has scaled the cluster {connection.ref.id!r} for "
@@ -90,7 +96,16 @@ def turn(connection: Connection, deadline: Deadline) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(ProviderUnreachable, WaitTimeout):
-            on_scheduler(connection, inscheduler.end_turn, token=token)
+            on_scheduler(connection, inscheduler.end_turn, token=asked["token"])
+
+
+def info(connection: Connection) -> ClusterInfo:
+    """Tell how the cluster is; whoever only scales it by its load does not count as a client."""
+    told = connection.info()
+    if not told.adaptive:
+        return told
+    attending = on_scheduler(connection, inscheduler.attending)
+    return replace(told, clients=max(told.clients - attending, 0))
 
 
 def on_scheduler(connection: Connection, function: Callable[..., Any], **arguments: Any) -> Any:

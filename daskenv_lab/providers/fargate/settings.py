@@ -48,6 +48,10 @@ _IN_THE_WAY = {
     "worker": "give image, worker_extra_args and the like",
     "workers": "give n_workers",
 }
+_FURTHER = ("scheduler_task_kwargs", "worker_task_kwargs")
+_FOUND_BY = ("cluster", "startedBy", "count", "clientToken")
+"""Arguments of RunTask by which tasks are counted and found again."""
+
 _RESOLVE_LIMIT = 30.0
 
 
@@ -115,6 +119,12 @@ def check(environment: Environment) -> DaskCloudProviderEnvironment:
             raise EnvironmentValueError(
                 f"{environment.provider_class} has no argument {name!r}; "
                 f"{did_you_mean(name, known | set(_OWN))}"
+            )
+    for name in _FURTHER:
+        if taken := [w for w in environment.provider_kwargs.get(name) or () if w in _FOUND_BY]:
+            raise EnvironmentValueError(
+                f"{name} cannot hold {taken[0]!r}, by which a cluster's tasks are found again; "
+                "leave it out"
             )
     if (given := environment.provider_kwargs.get("allow_from")) is not None:
         ingress.network(given)

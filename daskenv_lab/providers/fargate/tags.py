@@ -62,7 +62,7 @@ class Identity:
         """Give the tags; what AWS takes in no tag is replaced by ``_``."""
         own = {f"{_PREFIX}{name}": getattr(self, name) for name in self.__slots__}
         found = {**own, **{f"{_PREFIX}{k}": v for k, v in more.items()}, "createdBy": "daskenv_lab"}
-        return {k: _FORBIDDEN.sub("_", v)[:_LONGEST] for k, v in found.items() if v}
+        return {k: allowed(v) for k, v in found.items() if v}
 
     def allowing(self, cidrs: Iterable[str]) -> dict[str, str]:
         """Give the one tag that lets further addresses in."""
@@ -75,6 +75,17 @@ class Identity:
             return None
         found = {name: tags.get(f"{_PREFIX}{name}", "") for name in cls.__slots__}
         return cls(**found)
+
+
+def allowed(value: str) -> str:
+    r"""Write a tag's value with ``_`` for what AWS may not take, and no longer than it takes.
+
+    Examples
+    --------
+    >>> allowed('CORP\\ada "x"')
+    'CORP_ada _x_'
+    """
+    return _FORBIDDEN.sub("_", value)[:_LONGEST]
 
 
 def as_list(tags: Mapping[str, str], *, upper: bool = False) -> list[dict[str, str]]:

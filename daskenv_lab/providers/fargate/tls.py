@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from daskenv_lab.providers.credentials import security_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import distributed
 
+
 _PREFIX = "DASK_DISTRIBUTED__COMM__"
 _DAYS = 365
 _KEY_SIZE_CURVE = ec.SECP256R1()
+
+
+class NotEncryptedWarning(UserWarning):
+    """Whoever reaches the scheduler's port can run code on the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,27 @@ class Tls:
             tls_client_cert=self.certificate,
             tls_client_key=self.key,
         )
+
+
+def chosen(security: Any) -> tuple[Tls | None, str]:
+    """Give fresh TLS material, if the user's `security` brings none, and the scheduler's protocol.
+
+    Warns
+    -----
+    NotEncryptedWarning
+    """
+    if security is None or security is True:
+        return Tls.fresh(), "tls"
+    if security is False:
+        warnings.warn(
+            "security=False: whoever reaches the scheduler's port can run code on the cluster; "
+            "leave security out for mutual TLS",
+            NotEncryptedWarning,
+            stacklevel=3,
+        )
+        return None, "tcp"
+    theirs = security_from(security)
+    return None, "tls" if theirs and theirs.require_encryption else "tcp"
 
 
 def variables(role: str) -> dict[str, str]:

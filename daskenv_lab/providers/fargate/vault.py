@@ -25,6 +25,10 @@ _SLOTS = 400
 _SUFFIX = 7
 
 
+class SecretGone(ClusterGone):
+    """A cluster's TLS material is not there any more: nobody can connect to it again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """Where a cluster's secrets are."""
@@ -82,7 +86,7 @@ def fetch(aws: Aws, name: str) -> dict[str, str]:
 
     Raises
     ------
-    ClusterGone
+    SecretGone
         They are not there any more.
     NotPermitted
         The credentials may not read them.
@@ -92,7 +96,7 @@ def fetch(aws: Aws, name: str) -> dict[str, str]:
     except AwsRefused as refused:
         if refused.code not in ("ResourceNotFoundException", "InvalidRequestException"):
             raise
-        raise ClusterGone(
+        raise SecretGone(
             f"the secret {name!r} with the cluster's TLS material is gone; start another cluster "
             "with `daskenv up`"
         ) from refused
