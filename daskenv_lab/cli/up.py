@@ -29,7 +29,9 @@ _SIZES = {
 @click.option("--workers", type=int, metavar="N", help="A fixed number of workers.")
 @click.option("--min", "minimum", type=int, metavar="N", help="Least number of workers.")
 @click.option("--max", "maximum", type=int, metavar="N", help="Greatest number of workers.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="The same as KEY=VALUE.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="The same as KEY=VALUE."
+)
 @click.option("--replace", is_flag=True, help="Replace a cluster that has other settings.")
 @click.option("--timeout", type=duration, help="How long a new cluster may take to start.")
 @rehearsing
@@ -61,9 +63,11 @@ def up(
     """
     from daskenv_lab.settings import table
 
+    words = [*settings, *options]
     if what is not None and "=" in what:
-        what, settings = None, (what, *settings)
-    given = assignments([*settings, *options], noun="option")
+        words.insert(0, what)
+        what = None
+    given = assignments(words, noun="option")
     given |= {_SIZES[size]: n for size, n in sizes.items() if n is not None}
     if "what" in given:
         raise CommandError("no setting is named 'what'; give the profile or kind itself after up")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import distributed
 
 from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
-from daskenv_lab.errors import ClusterGone, ProviderUnreachable, WaitTimeout
+from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable, WaitTimeout
 from daskenv_lab.providers.onscheduler import LABEL, describe
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Connection:
     ------
     ClusterGone
         Nothing answers at the address within the time limit.
+    NotSupported
+        The scheduler's version of distributed is too far from the one here.
     """
 
     def __init__(
@@ -70,6 +72,12 @@ class Connection:
             raise ClusterGone(
                 f"no scheduler answers at {address} within {timeout:g} s ({error}); "
                 "start another with `daskenv up`"
+            ) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NotSupported(
+                f"the scheduler at {address} does not understand distributed "
+                f"{distributed.__version__}, which is here ({error}); take the same version at "
+                "both ends"
             ) from error
 
     @property

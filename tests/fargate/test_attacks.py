@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 import daskenv_lab
-from daskenv_lab import DaskCloudProviderEnvironment, config, inventory, rehearsal
+from daskenv_lab import DaskCloudProviderEnvironment, config, inventory, registry, rehearsal
 from daskenv_lab.background import read_record, recorded_process
 from daskenv_lab.bounded import Deadline
 from daskenv_lab.environments.secret import Secret
 from daskenv_lab.errors import EnvironmentValueError, ProviderUnreachable, WaitTimeout
 from daskenv_lab.providers import provider_for
 from daskenv_lab.providers.fargate import adaptive, fleet, inscheduler, listing, scaling, vault
-from daskenv_lab.providers.fargate.aws import Aws
+from daskenv_lab.providers.fargate.aws import Aws, NotPermitted
 from daskenv_lab.providers.fargate.tags import Identity, allowed
 from daskenv_lab.rehearsal import Fault
 
@@ -165,6 +165,22 @@ def test_a_killed_holder_is_followed_by_another(session: daskenv_lab.Session, aw
 
 
 @pytest.mark.slow
+def test_a_frozen_holder_is_replaced(session: daskenv_lab.Session, aws: Aws) -> None:
+    """One that lets its lease run out, and neither scales nor ends, makes room for another."""
+    session.adapt(1, 2)
+    frozen = wait_for(lambda: session.info().adaptive_holder and holder_of(session))
+    os.kill(frozen.pid, signal.SIGSTOP)
+    scheduler = adaptive.scheduler_of(aws, "daskenv", session.ref)
+    assert scheduler
+    over = adaptive.Lease(holder=allowed(ODD), token="over", until=time.time() - 1)
+    adaptive.write(aws, scheduler, over)
+    session.adapt(1, 3)
+    assert not frozen.alive
+    wait_for(lambda: holder_of(session))
+    session.scale(1)
+
+
+@pytest.mark.slow
 def test_whoever_dies_in_its_turn_blocks_nobody(session: daskenv_lab.Session) -> None:
     """The right to scale ends with the client that had it, and not minutes later."""
     provider = provider_for(session.environment)
@@ -226,6 +242,25 @@ def test_a_secret_variable_may_bear_any_name(aws: Aws) -> None:
         assert started.client.submit(_variable, "certificate").result(LIMIT) == "hidden too"
     finally:
         inventory.down("keys")
+
+
+@pytest.mark.slow
+def test_what_was_refused_before_the_start_leaves_no_record(aws: Aws) -> None:
+    """Nothing was started, so nothing has to be removed, and the sentence tells the cause alone."""
+    rehearsal.order(Fault(kind="denied", operation="ecs:*"))
+    try:
+        with pytest.raises(NotPermitted, match="bootstrap --policy use"):
+            daskenv_lab.up(environment(), name="refused")
+    finally:
+        rehearsal.clear()
+    assert registry.read("refused") is None
+
+
+@pytest.mark.slow
+def test_a_slow_start_leaves_no_short_time_limit(session: daskenv_lab.Session) -> None:
+    """What was left for the first connection is no limit for the questions after it."""
+    limits = (session.client.rpc.timeout, session.client._timeout)
+    assert limits == (config.seconds("timeouts.connect"),) * 2
 
 
 def _variable(name: str) -> str | None:

@@ -50,11 +50,12 @@ def test_processes_may_make_it_at_once(empty_aws: Aws) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_set_whose_maker_was_killed_is_mended(empty_aws: Aws, when: str) -> None:
+@pytest.mark.parametrize("step", [pytest.param(4), pytest.param(1, marks=pytest.mark.sweep)])
+def test_a_set_whose_maker_was_killed_is_mended(empty_aws: Aws, when: str, step: int) -> None:
     """Wherever kill -9 strikes, it is not found, or it is whole; making it again mends it."""
     code = k = 0
     with Maker(empty_aws) as maker:
-        for k in range(1, 60):
+        for k in range(1, 60, step):
             maker.begin(k, when)
             code, _ = maker.end()
             assert code in (-9, 0), k

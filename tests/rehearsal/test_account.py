@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 
 def test_the_default_network_is_like_that_of_aws(account):
     """It has a VPC with host names, subnets, a route to the internet, and an open default group."""
@@ -35,6 +37,16 @@ def test_managed_policies_and_long_arns_are_there(account):
     assert f":task/{account.cluster}/" in arn
 
 
+def test_the_access_key_belongs_to_a_user(account, here):
+    """STS and IAM tell of one and the same, whom a denied call names too."""
+    caller = account.client("sts").get_caller_identity()["Arn"]
+    iam = account.client("iam")
+    [user] = iam.list_users()["Users"]
+    assert user["Arn"] == caller == f"arn:aws:iam::{here.account}:user/rehearsal"
+    [key] = iam.list_access_keys(UserName=user["UserName"])["AccessKeyMetadata"]
+    assert key["AccessKeyId"] == here.key_id
+
+
 def test_an_own_network_works_too(account):
     """Tasks of a VPC with other addresses still get one of this machine's."""
     ec2 = account.ec2
@@ -44,7 +56,8 @@ def test_an_own_network_works_too(account):
     arn = account.run(account.define(["sleep", "60"]), networkConfiguration=network)
     task = account.wait(arn, "RUNNING")
     details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-    assert details["privateIPv4Address"].startswith("127.77.24")
+    address = ipaddress.ip_address(details["privateIPv4Address"])
+    assert address in ipaddress.ip_network("127.77.240.0/20")
     assert details["subnetId"] == subnet
     account.ecs.stop_task(cluster=account.cluster, task=arn)
     account.wait(arn, "STOPPED")

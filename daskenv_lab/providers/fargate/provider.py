@@ -86,10 +86,11 @@ class FargateProvider(Provider):
 
         settings = asked.resolve(self.environment)
         aws = account(self.environment, start=tell)
+        resources = self._resources(aws, tell)
         ref = ClusterRef(provider=self.name, id=vault.token(), location=place(aws))
         on_submitted(ref)
         try:
-            self._start(aws, ref, label, settings, deadline, tell)
+            self._start(aws, ref, label, settings, resources, deadline, tell)
         except BaseException as error:
             self._take_back(ref, error)
             raise
@@ -221,10 +222,10 @@ class FargateProvider(Provider):
         ref: ClusterRef,
         label: str,
         settings: Settings,
+        resources: Shared,
         deadline: Deadline,
         progress: Progress,
     ) -> None:
-        resources = self._resources(aws, progress)
         e = self.environment
         material, protocol = tls.chosen(e.security)
         launched = launch(

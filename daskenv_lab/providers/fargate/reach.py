@@ -48,7 +48,7 @@ def reach(
     assert identity is not None  # noqa: S101 - it was found by its tags
     host = public_address(aws, scheduler) if identity.public else str(scheduler.private_ip)
     _wait_until_it_listens(host, int(identity.port), limit)
-    return Connection(
+    connection = Connection(
         ref,
         f"{identity.protocol}://{host}:{identity.port}",
         security=security_of(environment, aws, scheduler, identity),
@@ -56,6 +56,11 @@ def reach(
         timeout=max(limit.left, 1.0),
         client_kwargs=config.resolve_secrets(dict(environment.executor_kwargs)),
     )
+    # What was left for the first connection is too little to ask a busy scheduler later, or to
+    # find it again after the network was away; distributed takes one limit for all three.
+    usual = config.seconds("timeouts.connect")
+    connection.client.rpc.timeout = connection.client._timeout = usual
+    return connection
 
 
 def public_address(aws: Aws, scheduler: Task) -> str:
