@@ -55,7 +55,8 @@ async def serve(folder: Path, tasks: Path, settings: dict[str, Any]) -> None:
         loop=loop,
     )
     cloud.start_life = lambda task: _begin(cloud, task)
-    key_id, secret = f"REHEARSAL{secrets.token_hex(6).upper()}", secrets.token_urlsafe(30)
+    # moto, like AWS, knows a key's number by its twenty characters.
+    key_id, secret = f"REHEARSAL{secrets.token_hex(6)[1:].upper()}", secrets.token_urlsafe(30)
     gate = Gate(cloud, key_id, secret)
     server = make_server("127.0.0.1", 0, gate, threaded=True)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()

@@ -23,8 +23,7 @@ _MOST_DESCRIBED = 100
 _STOPPERS = 8
 # Reasons for which AWS starts fewer tasks than were asked for, and which pass.
 _PASSING = ("RESOURCE:", "Capacity is unavailable", "capacity", "AGENT", "unable to assume")
-# Short enough for the moment at which a scheduler gets its address, for which workers wait.
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 1.0, 1.3
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 3.0, 1.3
 _OVER = ("DEPROVISIONING", "STOPPED", "DELETED")
 
 
@@ -242,6 +241,7 @@ def wait(
     done: Callable[[list[Task]], bool],
     *,
     deadline: Deadline,
+    longest_pause: float = _LONGEST_PAUSE,
 ) -> list[Task]:
     """Look at tasks, more and more seldom, until something is true of them.
 
@@ -261,7 +261,7 @@ def wait(
         if done(last) or deadline.passed:
             return last
         deadline.pause(pause)
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        pause = min(pause * _GROWTH, longest_pause)
 
 
 def stop(aws: Aws, ecs_cluster: str, arns: Iterable[str], *, reason: str) -> None:

@@ -107,7 +107,15 @@ def launch(
     if shared.own_group and identity.allow:
         port = settings.scheduler_port
         ingress.allow(aws, shared.own_group, identity.allow, who=identity.who, port=port)
-    scheduler = _wait_for(plan, scheduler, "an address", lambda t: t.private_ip, deadline, progress)
+    scheduler = _wait_for(
+        plan,
+        scheduler,
+        "an address",
+        lambda t: t.private_ip,
+        deadline,
+        progress,
+        longest_pause=1.0,  # the workers wait for this moment
+    )
     address = f"{identity.protocol}://{scheduler.private_ip}:{settings.scheduler_port}"
     workers = plan.worker(address, deadline.seconds)
     patience = Deadline(deadline.left)
@@ -289,6 +297,8 @@ def _wait_for(
     there: Any,
     deadline: Deadline,
     progress: Progress,
+    *,
+    longest_pause: float = 3.0,
 ) -> Task:
     """Wait until something is true of the scheduler's task."""
     ecs_cluster = plan.shared.cluster_arn
@@ -301,7 +311,9 @@ def _wait_for(
             progress(f"the scheduler's task is {told}")
         return bool(there(found[0])) or not found[0].wanted
 
-    [task] = fleet.wait(plan.aws, ecs_cluster, [task.arn], done, deadline=deadline)
+    [task] = fleet.wait(
+        plan.aws, ecs_cluster, [task.arn], done, deadline=deadline, longest_pause=longest_pause
+    )
     if there(task):
         return task
     if not task.wanted:
