@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.rehearsal.instances import gpus_of
 from daskenv_lab.rehearsal.refusal import Refused
-from daskenv_lab.rehearsal.sizes import FARGATE, units
+from daskenv_lab.rehearsal.sizes import units
+from daskenv_lab.sizes import memories
 
 if TYPE_CHECKING:
     from daskenv_lab.rehearsal.cloud import Cloud
@@ -76,7 +77,7 @@ def _check_fargate(request: dict[str, Any], containers: list[dict[str, Any]]) ->
             "Fargate requires that 'cpu' and 'memory' be defined at the task level.",
         )
     cpu, memory = units(str(given_cpu), "VCPU"), units(str(given_memory), "GB")
-    if memory not in FARGATE.get(cpu, ()):
+    if memory not in memories(cpu):
         raise Refused(
             "ClientException",
             f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. See "

@@ -1,22 +1,10 @@
-"""Sizes of tasks: how AWS writes them, and which Fargate offers."""
+"""Sizes of tasks, as AWS lets them be written."""
 
 from __future__ import annotations
 
 import re
 
 from daskenv_lab.rehearsal.refusal import Refused
-
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
-FARGATE: dict[int, tuple[int, ...]] = {
-    256: (512, 1024, 2048),
-    512: tuple(range(1024, 4096 + 1, 1024)),
-    1024: tuple(range(2048, 8192 + 1, 1024)),
-    2048: tuple(range(4096, 16384 + 1, 1024)),
-    4096: tuple(range(8192, 30720 + 1, 1024)),
-    8192: tuple(range(16384, 61440 + 1, 4096)),
-    16384: tuple(range(32768, 122880 + 1, 8192)),
-}
-"""MB of memory by CPU units."""
 
 
 def units(text: str, whole: str) -> int:

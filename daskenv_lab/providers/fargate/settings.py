@@ -14,12 +14,12 @@ from dask_cloudprovider.aws import FargateCluster as _FargateCluster
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 
-from daskenv_lab import config
+from daskenv_lab import config, sizes
 from daskenv_lab.bounded import in_background
 from daskenv_lab.environments import DaskCloudProviderEnvironment, Environment
 from daskenv_lab.environments.secret import Secret
 from daskenv_lab.errors import EnvironmentValueError, did_you_mean
-from daskenv_lab.providers.fargate import ingress, sizes
+from daskenv_lab.providers.fargate import ingress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
