@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskenv_lab.errors import EnvironmentValueError
 from daskenv_lab import sizes
+from daskenv_lab.errors import EnvironmentValueError
 
 VALID = [(cpu, memory) for cpu in sizes.CPUS for memory in sizes.memories(cpu)]
 ANY = st.tuples(st.integers(-10, 40_000), st.integers(-10, 300_000))
