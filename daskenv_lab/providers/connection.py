@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import distributed
 
+from daskenv_lab import config
+from daskenv_lab.bounded import in_background
 from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
 from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable, WaitTimeout
 from daskenv_lab.providers.onscheduler import LABEL, describe
@@ -159,11 +161,14 @@ class Connection:
             raise ClusterGone(
                 f"the connection to {self.address} is closed; connect again with `daskenv up`"
             )
+        limit = config.seconds("timeouts.connect")
         try:
-            return method(*args, **kwargs)
+            # Dask's own calls wait for ever for a scheduler that hangs.
+            return in_background(lambda: method(*args, **kwargs)).result(limit)
         except TimeoutError as error:
             raise WaitTimeout(
-                f"the scheduler at {self.address} does not answer; look at its log or dashboard"
+                f"the scheduler at {self.address} does not answer within {limit:g} s; look at its "
+                "log or dashboard, or destroy it with `daskenv down`"
             ) from error
         except (OSError, distributed.comm.CommClosedError) as error:
             raise ProviderUnreachable(
