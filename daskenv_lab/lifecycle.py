@@ -272,7 +272,7 @@ def _adopted(name: str, asked: Environment, provider: Provider) -> Record | None
         found = [
             info
             for info in provider.find()
-            if info.name == name and info.status == "running" and _same_person(info)
+            if info.name == name and info.status == "running" and _ours(info)
         ]
     except ProviderError:
         return None  # Creating will fail for the same reason, and say so.
@@ -292,9 +292,10 @@ def _running_environment(ref: ClusterRef, asked: Environment, provider: Provider
         return asked
 
 
-def _same_person(info: ClusterInfo) -> bool:
-    """Tell whether a cluster is this person's, from whatever machine: what is before the @."""
-    return bool(info.owner) and str(info.owner).split("@")[0] == config.owner().split("@")[0]
+def _ours(info: ClusterInfo) -> bool:
+    """Tell whether a cluster is this person's: it let us ask, or names what is before our @."""
+    person = str(info.owner).split("@")[0]
+    return bool(info.owner) and (info.held is not None or person == config.owner().split("@")[0])
 
 
 def _wait_for_workers(
