@@ -6,19 +6,14 @@ is first needed, and found again by every later process.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.metadata
 import platform
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import filelock
 from dask_gateway.auth import BasicAuth
 
-from daskenv_lab import config
+from daskenv_lab import config, solo
 from daskenv_lab.background import (
     end_all,
     last_lines,
@@ -35,14 +30,13 @@ from daskenv_lab.errors import (
     ClusterGone,
     ClusterStartError,
     ProviderUnreachable,
-    StateError,
     WaitTimeout,
 )
 from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from subprocess import Popen
 
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
@@ -51,8 +45,9 @@ if TYPE_CHECKING:
 
 SERVER = "daskenv_lab.providers.gateway_server"
 USER = "daskenv"
+_KIND = "gateway"
+_WHAT = "the embedded Gateway"
 RECORD = "server.json"
-LOCK = "start.lock"
 
 _PACKAGES = ("dask", "distributed", "dask-gateway", "dask-gateway-server")
 
@@ -156,9 +151,7 @@ class LocalProvider(Provider):
 def server_folder() -> Path:
     """Give the folder of the embedded Gateway for this interpreter and its packages."""
     versions = [f"{name}={importlib.metadata.version(name)}" for name in _PACKAGES]
-    made_of = [sys.executable, sys.prefix, platform.python_version(), *versions]
-    fingerprint = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
-    return config.state_dir() / f"gateway-{fingerprint}"
+    return solo.folder_of(_KIND, platform.python_version(), *versions)
 
 
 def server_status() -> list[dict[str, Any]]:
@@ -170,7 +163,7 @@ def server_status() -> list[dict[str, Any]]:
         ``address``, ``pid``, ``started`` (seconds since 1970), ``executable`` and ``folder``.
     """
     told = []
-    for folder in sorted(config.state_dir().glob("gateway-*")):
+    for folder in solo.folders(_KIND):
         record = read_record(folder / RECORD)
         if recorded_process(record):
             public = ("address", "pid", "started", "executable")
@@ -196,21 +189,7 @@ def stop_server(timeout: float) -> int:
     WaitTimeout
         Another process is starting a server at this moment, and does not finish.
     """
-    stopped = 0
-    for folder in sorted(config.state_dir().glob("gateway-*")):
-        with _locked(folder, timeout):
-            server = recorded_process(read_record(folder / RECORD))
-            if server is not None:
-                stopped += 1
-                if not server.terminate(timeout):
-                    server.kill()
-            end_all(processes_under(folder), patience=2)
-            for inside in folder.iterdir():
-                if inside.is_dir():
-                    shutil.rmtree(inside, ignore_errors=True)
-                elif inside.suffix != ".lock":
-                    inside.unlink(missing_ok=True)
-    return stopped
+    return solo.stop_all(_KIND, timeout, record=RECORD, what=_WHAT)
 
 
 def _running_server(folder: Path, deadline: Deadline, progress: Progress) -> dict[str, Any]:
@@ -219,7 +198,7 @@ def _running_server(folder: Path, deadline: Deadline, progress: Progress) -> dic
     if recorded_process(record):
         return record
     private_folder(folder)
-    with _locked(folder, deadline.left):
+    with solo.locked(folder, deadline.left, what=_WHAT):
         record = read_record(folder / RECORD)
         return record if recorded_process(record) else _start(folder, deadline, progress)
 
@@ -260,27 +239,6 @@ def _started(child: Popen[bytes], folder: Path, deadline: Deadline) -> dict[str,
                 f"daskenv.timeouts.start; its log {log} says:\n{last_lines(log)}"
             )
         deadline.pause(0.05)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, timeout: float) -> Iterator[None]:
-    lock = filelock.FileLock(folder / LOCK, mode=0o600)
-    try:
-        lock.acquire(timeout=timeout, poll_interval=0.05)
-    except filelock.Timeout as error:
-        raise WaitTimeout(
-            f"another process has been starting or stopping the embedded Gateway in {folder} for "
-            f"{timeout:g} s; try again, or see {log_file(folder, SERVER)}"
-        ) from error
-    except OSError as error:
-        raise StateError(
-            f"{folder / LOCK} cannot be written ({error.strerror or error}); mend the folder, or "
-            "name another with DASK_DASKENV__STATE_DIR"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _client(folder: Path, record: Mapping[str, Any]) -> GatewayClient:

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.util
 import json
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
-from daskenv_lab import config
+from daskenv_lab import config, solo
 from daskenv_lab.background import (
-    end_all,
     last_lines,
     log_file,
     private_folder,
-    processes_under,
     read_record,
     recorded_process,
     spawn,
 )
 from daskenv_lab.bounded import Deadline
-from daskenv_lab.errors import ClusterStartError, NotSupported, StateError, WaitTimeout
+from daskenv_lab.errors import ClusterStartError, NotSupported, WaitTimeout
 from daskenv_lab.rehearsal.place import Latency, Rehearsal
 from daskenv_lab.rehearsal.wire import ask, healthy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
     from subprocess import Popen
 
 SERVER = "daskenv_lab.rehearsal.server"
 RECORD = "server.json"
-_LOCK = "start.lock"
+_KIND = "rehearsal"
+_WHAT = "the rehearsal"
 _PATIENCE = 20.0
 
 # moto reads these when it is imported: AWS's own policies are wanted, its machine images are not.
@@ -83,7 +77,7 @@ def start(
     if here is None:
         _can_rehearse()
         private_folder(folder)
-        with _locked(folder, deadline.left):
+        with solo.locked(folder, deadline.left, what=_WHAT):
             here = _running(folder, patience)
             if here is None:
                 (progress or _silent)("starting the rehearsal on this machine")
@@ -116,22 +110,12 @@ def stop(timeout: float) -> bool:
     WaitTimeout
         Another process is starting one at this moment, and does not finish.
     """
-    ran = False
-    for folder in sorted(config.state_dir().glob("rehearsal-*")):
-        with _locked(folder, timeout):
-            if (server := recorded_process(read_record(folder / RECORD))) is not None:
-                ran = True
-                if not server.terminate(timeout):
-                    server.kill()
-            _clean(folder)
-    return ran
+    return solo.stop_all(_KIND, timeout, record=RECORD, what=_WHAT) > 0
 
 
 def server_folder() -> Path:
     """Give the folder of the rehearsal whose tasks run with this interpreter."""
-    made_of = f"{sys.executable}\n{sys.prefix}"
-    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()[:12]
-    return config.state_dir() / f"rehearsal-{fingerprint}"
+    return solo.folder_of(_KIND)
 
 
 def _running(folder: Path, patience: float) -> Rehearsal | None:
@@ -166,7 +150,7 @@ def _start(folder: Path, deadline: Deadline, latency: Latency | None) -> Rehears
     if old is not None:
         # It runs and does not answer: nothing can be asked of it any more.
         old.kill()
-    _clean(folder)
+    solo.clean(folder)
     settings: dict[str, Any] = {
         "region": str(config.get("rehearsal.region")),
         "idle_timeout": config.seconds("rehearsal.idle-timeout"),
@@ -200,37 +184,6 @@ def _started(child: Popen[bytes], folder: Path, deadline: Deadline) -> Rehearsal
                 f"daskenv.timeouts.start; its log {log} says:\n{last_lines(log)}"
             )
         deadline.pause(0.05)
-
-
-def _clean(folder: Path) -> None:
-    """End what a server left running, and remove its files."""
-    end_all(processes_under(folder), patience=2)
-    for inside in folder.iterdir():
-        if inside.is_dir():
-            shutil.rmtree(inside, ignore_errors=True)
-        elif inside.suffix != ".lock":
-            inside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, timeout: float) -> Iterator[None]:
-    lock = filelock.FileLock(folder / _LOCK, mode=0o600)
-    try:
-        lock.acquire(timeout=timeout, poll_interval=0.05)
-    except filelock.Timeout as error:
-        raise WaitTimeout(
-            f"another process has been starting or stopping the rehearsal in {folder} for "
-            f"{timeout:g} s; try again, or see {log_file(folder, SERVER)}"
-        ) from error
-    except OSError as error:
-        raise StateError(
-            f"{folder / _LOCK} cannot be written ({error.strerror or error}); mend the folder, or "
-            "name another with DASK_DASKENV__STATE_DIR"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _silent(_: str) -> None:
