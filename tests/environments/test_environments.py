@@ -61,7 +61,7 @@ EXAMPLES: list[Environment] = [
 ]
 
 
-@pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("environment", EXAMPLES, ids=lambda e: f"{e.kind}-{len(e.arguments())}")
 def test_an_environment_survives_each_way_of_carrying_it(environment: Environment) -> None:
     """Writing down through JSON, pickling, copying and `replace` without changes all keep it."""
     written = json.loads(json.dumps(environment.to_dict()))
@@ -189,7 +189,11 @@ BAD: list[tuple[Callable[[], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "part"), [b for b in BAD if b[1]], ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [b for b in BAD if b[1]],
+    ids=lambda v: v[:40] if isinstance(v, str) else "make",
+)
 def test_bad_arguments_give_one_sentence_with_the_cause(
     make: Callable[[], object], part: str
 ) -> None:
