@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 CLUSTER = "daskenv:cluster"
 ROLE = "daskenv:role"
@@ -64,9 +64,12 @@ class Identity:
         found = {**own, **{f"{_PREFIX}{k}": v for k, v in more.items()}, "createdBy": "daskenv_lab"}
         return {k: allowed(v) for k, v in found.items() if v}
 
-    def allowing(self, cidrs: Iterable[str]) -> dict[str, str]:
-        """Give the one tag that lets further addresses in."""
-        return {f"{_PREFIX}allow": " ".join(cidrs)[:_LONGEST]}
+    def allowing(self, cidrs: Sequence[str]) -> dict[str, str]:
+        """Give the one tag that lets further addresses in; the oldest go where it gets too long."""
+        kept = list(cidrs)
+        while len(" ".join(kept)) > _LONGEST:
+            del kept[0]
+        return {f"{_PREFIX}allow": " ".join(kept)}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self | None:
