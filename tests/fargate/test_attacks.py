@@ -25,6 +25,8 @@ from daskenv_lab.providers.fargate.tags import Identity, allowed
 from daskenv_lab.rehearsal import Fault
 
 LIMIT = 60.0
+# A lambda travels by value: workers cannot import this module.
+VARIABLE = lambda name: __import__("os").environ.get(name)  # noqa: E731
 SIZE = {"worker_cpu": 256, "worker_mem": 512, "scheduler_cpu": 256, "scheduler_mem": 1024}
 ODD = 'CORP\\zoë "z" <z>@höst'
 """An owner whom no tag takes as written."""
@@ -238,8 +240,8 @@ def test_a_secret_variable_may_bear_any_name(aws: Aws) -> None:
     mine = {"key": Secret("MINE", "hidden"), "certificate": Secret("MINE", "hidden too")}
     started = daskenv_lab.up(environment(n_workers=1, environment=mine), name="keys")
     try:
-        assert started.client.submit(_variable, "key").result(LIMIT) == "hidden"
-        assert started.client.submit(_variable, "certificate").result(LIMIT) == "hidden too"
+        assert started.client.submit(VARIABLE, "key").result(LIMIT) == "hidden"
+        assert started.client.submit(VARIABLE, "certificate").result(LIMIT) == "hidden too"
     finally:
         inventory.down("keys")
 
@@ -261,7 +263,3 @@ def test_a_slow_start_leaves_no_short_time_limit(session: daskenv_lab.Session) -
     """What was left for the first connection is no limit for the questions after it."""
     limits = (session.client.rpc.timeout, session.client._timeout)
     assert limits == (config.seconds("timeouts.connect"),) * 2
-
-
-def _variable(name: str) -> str | None:
-    return os.environ.get(name)

@@ -120,20 +120,21 @@ def remove(aws: Aws, cluster: str, *, name: str = "") -> None:
     `name` is that of its secret where it is known: a list may be minutes old.
     """
     try:
-        listed = {n: told["Tags"] for n, told in kept(aws)}
+        found = [told for _, told in kept(aws)]
     except NotPermitted:
         if name:
             raise
         return  # Who may not look here could not keep anything here either.
-    if name and name not in listed:
-        listed[name] = _tags(aws, name)
-    for candidate, tags in listed.items():
-        if tags.get(CLUSTER) == cluster:
+    if name and name not in [told["Name"] for told in found]:
+        found += _described(aws, name)
+    for told in found:
+        if told["Tags"].get(CLUSTER) == cluster:
             with _fine_if("ResourceNotFoundException"):
                 aws.call(
                     "secretsmanager",
                     "delete_secret",
-                    SecretId=candidate,
+                    # Not by its name, which may be another cluster's by the time the call arrives.
+                    SecretId=told["ARN"],
                     ForceDeleteWithoutRecovery=True,
                 )
 
@@ -143,10 +144,12 @@ def token() -> str:
     return secrets.token_hex(8)
 
 
-def _tags(aws: Aws, name: str) -> dict[str, str]:
+def _described(aws: Aws, name: str) -> list[dict[str, Any]]:
+    """Look at one secret, as `kept` tells of each."""
     with _fine_if("ResourceNotFoundException", "InvalidRequestException"):
-        return from_list(aws.call("secretsmanager", "describe_secret", SecretId=name)["Tags"])
-    return {}
+        told = aws.call("secretsmanager", "describe_secret", SecretId=name)
+        return [{**told, "Tags": from_list(told.get("Tags", ()))}]
+    return []
 
 
 @contextlib.contextmanager
