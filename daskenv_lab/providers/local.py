@@ -96,19 +96,19 @@ class LocalProvider(Provider):
         check_name(ref)
         deadline = Deadline(timeout)
         folder = Path(ref.location)
-        record = read_record(folder / RECORD)
-        if not recorded_process(record):
-            if not record or folder != server_folder() or not _has_processes(folder, ref.id):
-                raise ClusterGone(
-                    f"the embedded Gateway in {folder} and its cluster {ref.id!r} do not run any "
-                    "more; start another with `daskenv up`"
+        for again in (True, False):
+            record = _server_of(ref, folder, deadline)
+            try:
+                return _client(folder, record).connect(
+                    ref,
+                    timeout=deadline.left,
+                    client_kwargs=config.resolve_secrets(dict(self.environment.executor_kwargs)),
                 )
-            record = _running_server(folder, deadline, _silent)
-        return _client(folder, record).connect(
-            ref,
-            timeout=deadline.left,
-            client_kwargs=config.resolve_secrets(dict(self.environment.executor_kwargs)),
-        )
+            except ProviderUnreachable:
+                # It may have been killed between the look and the request.
+                if not again or not _ends(record, deadline):
+                    raise
+        raise AssertionError
 
     def scale(self, connection: Connection, n: int) -> None:
         """Ask for `n` workers."""
@@ -201,6 +201,19 @@ def _running_server(folder: Path, deadline: Deadline, progress: Progress) -> dic
     with solo.locked(folder, deadline.left, what=_WHAT):
         record = read_record(folder / RECORD)
         return record if recorded_process(record) else _start(folder, deadline, progress)
+
+
+def _server_of(ref: ClusterRef, folder: Path, deadline: Deadline) -> dict[str, Any]:
+    """Find the server of a cluster, or start it again where the cluster outlived it."""
+    record = read_record(folder / RECORD)
+    if recorded_process(record):
+        return record
+    if not record or folder != server_folder() or not _has_processes(folder, ref.id):
+        raise ClusterGone(
+            f"the embedded Gateway in {folder} and its cluster {ref.id!r} do not run any "
+            "more; start another with `daskenv up`"
+        )
+    return _running_server(folder, deadline, _silent)
 
 
 def _start(folder: Path, deadline: Deadline, progress: Progress) -> dict[str, Any]:

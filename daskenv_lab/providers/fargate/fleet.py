@@ -79,7 +79,12 @@ class Task:
     def failed(self) -> bool:
         """Whether it stopped without anybody having asked for it, and not as it should."""
         asked = self.stop_code in ("UserInitiated", "")
-        return not self.wanted and not asked and self.exit_code != 0
+        return not (self.wanted or asked or self.finished)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself, as it should; Spot makes it end with code 0 as well."""
+        return self.stop_code == "EssentialContainerExited" and self.exit_code == 0
 
     @classmethod
     def from_ecs(cls, told: Mapping[str, Any]) -> Task:

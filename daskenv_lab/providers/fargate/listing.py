@@ -61,7 +61,7 @@ def ended(aws: Aws, ecs_cluster: str, ref: ClusterRef) -> ClusterGone:
     ]
     if not stopped:
         why = f"the cluster {ref.id!r} does not run any more"
-    elif stopped[0].exit_code == 0 and stopped[0].stop_code != "UserInitiated":
+    elif stopped[0].finished:
         why = (
             "the cluster has shut itself down, as it had no tasks and no clients for as long as "
             "scheduler_timeout says"
