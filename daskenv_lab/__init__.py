@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Secret,
     )
     from daskenv_lab.errors import DaskEnvLabError
-    from daskenv_lab.flows import DaskExecutor, run
+    from daskenv_lab.flows import DaskExecutor, map, run
     from daskenv_lab.inventory import detach, down, ls, reap
     from daskenv_lab.lifecycle import connect, up
     from daskenv_lab.report import FlowRunReport, TaskRunReport
@@ -47,6 +47,7 @@ _HOMES = {
     "detach": "inventory",
     "down": "inventory",
     "ls": "inventory",
+    "map": "flows",
     "reap": "inventory",
     "run": "flows",
     "up": "lifecycle",
@@ -72,6 +73,7 @@ __all__ = [
     "down",
     "load_ipython_extension",
     "ls",
+    "map",
     "reap",
     "run",
     "unload_ipython_extension",

@@ -166,6 +166,25 @@ def flag(key: str) -> bool:
     return value
 
 
+def words(key: str) -> tuple[str, ...]:
+    """Look up a list of words.
+
+    Raises
+    ------
+    ConfigError
+        The value is something else.
+
+    Examples
+    --------
+    >>> words("packages.pip-options")
+    ()
+    """
+    value = get(key)
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise ConfigError(f"daskenv.{key} is {value!r}; it takes a list of words, as in ['a', 'b']")
+    return tuple(value)
+
+
 def state_dir() -> Path:
     """Give the folder of records and background servers, made for this user alone.
 

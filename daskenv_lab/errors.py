@@ -71,6 +71,10 @@ class SettingsDiffer(SessionError):
     """The running cluster has other settings than those asked for."""
 
 
+class PackageError(SessionError):
+    """Packages cannot be installed on a cluster's workers."""
+
+
 class ProviderError(DaskEnvLabError):
     """The side that runs the clusters failed or refused."""
 
@@ -129,6 +133,10 @@ class WrongCluster(FlowError):
 
 class NotPicklable(FlowError):
     """Something that must travel to a worker cannot."""
+
+
+class CodeError(FlowError):
+    """The user's own modules cannot be shipped to the workers, or loaded as they now are."""
 
 
 class PrefectApiError(FlowError):

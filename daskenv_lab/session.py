@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.environments import Environment
     from daskenv_lab.flows import DaskExecutor
+    from daskenv_lab.packages.report import PackageReport
     from daskenv_lab.providers.connection import Connection
     from daskenv_lab.providers.contract import Provider
     from daskenv_lab.registry import Record
@@ -184,16 +185,77 @@ class Session:
 
         return run_flow(flow, parameters, on=self)
 
-    def export(self, path: str | Path = "environment.py", *, overwrite: bool = False) -> Path:
+    def packages(self, *flows: Any) -> PackageReport:
+        """Compare what is installed here, on the scheduler and on each worker.
+
+        Parameters
+        ----------
+        *flows
+            Flows, tasks or functions, whose imports are looked for too.
+
+        Examples
+        --------
+        >>> session.packages(etl).troubles  # doctest: +SKIP
+        ()
+        """
+        from daskenv_lab.packages.compare import compare
+
+        return compare(self.connection, flows)
+
+    def install_packages(self, *flows: Any) -> str:
+        """Install on each worker, also on later ones, the pure packages that the flows lack there.
+
+        They lie in a folder of each worker's own and go with it; an export refuses an environment
+        whose image lacks them.
+
+        Returns
+        -------
+        str
+            What was installed, and where.
+
+        Raises
+        ------
+        PackageError
+            Nothing is missing, it is not pure, or pip failed.
+
+        Examples
+        --------
+        >>> session.install_packages(etl)  # doctest: +SKIP
+        'Installed tabulate 0.9.0 on 2 workers, and on those that come; it goes with the workers'
+        """
+        from daskenv_lab.packages.install import install, plan
+
+        return install(self.connection, plan(self.connection, self.packages(*flows)))
+
+    def export(
+        self,
+        path: str | Path = "environment.py",
+        *,
+        overwrite: bool = False,
+        allow_missing: bool = False,
+    ) -> Path:
         """Write the tuned settings as a Python module with an environment object.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, whose name ends in ``.py``.
+        overwrite : bool
+            Replace the file whatever it is.
+        allow_missing : bool
+            Write it although the workers' image lacks packages that the flows import, as the last
+            comparison told.
 
         Raises
         ------
         ExportError
-            The file exists and is not ours, or a setting cannot be written down.
+            The file exists and is not ours, a setting cannot be written down, or the workers'
+            image lacks packages.
         """
         from daskenv_lab.export import write_environment
+        from daskenv_lab.packages.compare import lacking
 
+        lacks = {} if allow_missing else lacking(self.connection)
         tuned = self.tuned()
         if isinstance(tuned, DaskCloudProviderEnvironment):
             tuned = tuned.replace(rehearse=None)  # production is no rehearsal
@@ -203,6 +265,7 @@ class Session:
             source=f"the session {self.name!r} of {config.owner()}",
             when=datetime.now(UTC),
             overwrite=overwrite,
+            lacks=lacks,
         )
 
     def detach(self) -> None:

@@ -30,10 +30,11 @@ _HELP = """\
 
   up [WHAT]          start a cluster, or reuse the one that has the name
   run FLOW [x=1]     run a flow on it, and report
+  sync PATH          ship a module or folder with the flows of this folder
   scale N            ask for N workers
   adapt MIN MAX      let the number of workers follow the load
   status, ls, logs   how a cluster is; all clusters; the last lines of its logs
-  export PATH        write its settings down as a Python module
+  packages, export   compare packages here and there; write its settings as a Python module
   detach, down       let go of it, and it lives on; destroy it
   reap, keep-alive   remove what nobody holds; put off that a cluster ends by itself
   bootstrap, doctor  make what clusters in AWS share, once; examine the account

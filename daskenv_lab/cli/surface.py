@@ -71,6 +71,15 @@ class Surface:
         """Ask for a yes or no."""
         return click.confirm(question, err=True)
 
+    def session(self, name: str | None) -> Session:
+        """Give the named session, or the one used last in this process, connected."""
+        from daskenv_lab import lifecycle, session
+
+        last = session.current()
+        if last is not None and last.connection.open and name in (None, last.name):
+            return last
+        return self.hold(lifecycle.connect(name or (last.name if last else None)))
+
     def hold(self, session: Session) -> Session:
         """Keep a session open in a notebook; at a command line, close it after the verb."""
         if not self.notebook:

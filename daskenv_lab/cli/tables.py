@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes, format_time
 
+from daskenv_lab.packages.report import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from daskenv_lab.cluster import ClusterInfo, WorkerInfo
+    from daskenv_lab.packages.report import Held, PackageReport
     from daskenv_lab.providers.fargate.doctor import Finding
     from daskenv_lab.providers.fargate.resource import Resource
     from daskenv_lab.rehearsal import Rehearsal
@@ -136,6 +139,39 @@ def findings(found: Iterable[Finding]) -> str:
         if finding.step and (following is None or following.step != finding.step):
             told.append(f"  -> {finding.step}")
     return "\n".join(told)
+
+
+def packages(report: PackageReport, *, only_troubles: bool = False) -> str:
+    """Set what is installed here beside what the scheduler and the workers have.
+
+    Workers that hold the same share a column; what matters is marked in the last one.
+    """
+    why: dict[str, str] = {}
+    for trouble in report.troubles:
+        why.setdefault(trouble.package, f"{trouble.weight}: {trouble.why}")
+    own = [n.name for n in report.needs if n.name not in report.here.versions or n.version]
+    names = dict.fromkeys(["python", *own, *report.here.versions])
+    sides = [report.here, report.scheduler, *(g.held for g in report.groups)]
+    head = ["package", "here", "scheduler", *(counted(g.workers) for g in report.groups), "note"]
+    rows = [
+        [name, *(_version(side, name, report) for side in sides), why.get(name, "")]
+        for name in names
+        if not only_troubles or name in why
+    ]
+    return columns(head, rows)
+
+
+def _version(side: Held, name: str, report: PackageReport) -> str:
+    """Say which version one side has, and whether it was installed while it ran."""
+    if name == "python":
+        return side.python
+    if (version := side.versions.get(name)) is not None:
+        return f"{version} (added)" if name in side.installed else version
+    if name in side.versions:
+        modules = {n.module for n in report.needs if n.name == name}
+        return "-" if not modules or modules & side.absent else "?"
+    # A scheduler is not asked what flows import, nor are workers of another Python.
+    return ""
 
 
 def way_in(here: Rehearsal) -> str:

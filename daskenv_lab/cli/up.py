@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,6 +86,23 @@ def up(
         surface.say(table(session.changes))
     if session.dashboard_link:
         surface.say(f"Dashboard: {session.dashboard_link}")
+    _warn_of_packages(surface, session)
+
+
+def _warn_of_packages(surface: Surface, session: Session) -> None:
+    """Show the packages of which a difference matters, also those that the notebook's flows use."""
+    from daskenv_lab.cli.packages import known_flows
+    from daskenv_lab.cli.tables import packages
+    from daskenv_lab.packages.compare import news
+
+    report = None
+    # What was started or reused is there, whatever becomes of this look at it.
+    with contextlib.suppress(ProviderError):
+        workers = [worker.address for worker in session.info().workers]
+        report = news(session.connection, workers, known_flows(surface))
+    if report is not None:
+        surface.warn(packages(report, only_troubles=True))
+        surface.warn("Packages differ; `daskenv packages` tells what can be done")
 
 
 def _environment(what: str | None, given: dict[str, Any], only_aws: list[str]) -> Environment:
@@ -102,6 +121,8 @@ def _started(surface: Surface, environment: Environment, *, yes: bool, **how: An
 
     try:
         with surface.waiting() as progress:
+            # Dask's own table of versions, which tells no matter of what weight: ours follows.
+            warnings.filterwarnings("ignore", message="Mismatched versions")
             return lifecycle.up(environment, progress=progress, **how)
     except ProviderError as error:
         if not accounts.lacks_shared_set(environment, error):

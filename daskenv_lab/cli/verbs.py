@@ -13,8 +13,10 @@ from daskenv_lab import __version__
 from daskenv_lab.cli.account import bootstrap, doctor
 from daskenv_lab.cli.group import Verbs
 from daskenv_lab.cli.options import duration, in_json, named, rehearsing
+from daskenv_lab.cli.packages import packages
 from daskenv_lab.cli.rehearsal import rehearse
 from daskenv_lab.cli.surface import Surface
+from daskenv_lab.cli.sync import sync
 from daskenv_lab.cli.up import up
 from daskenv_lab.cli.words import assignments
 from daskenv_lab.errors import CommandError, DaskEnvLabError
@@ -22,7 +24,6 @@ from daskenv_lab.errors import CommandError, DaskEnvLabError
 if TYPE_CHECKING:
     from daskenv_lab.environments import Environment
     from daskenv_lab.report import FlowRunReport
-    from daskenv_lab.session import Session
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
@@ -81,7 +82,7 @@ def _run(surface: Surface, spec: str, given: dict[str, Any], name: str | None) -
     from daskenv_lab.flows.loading import load_flow
 
     flow = load_flow(spec, surface.namespace)
-    on = name if name and ":" in name else _session(surface, name)
+    on = name if name and ":" in name else surface.session(name)
     return run_flow(flow, given, on=on)
 
 
@@ -91,7 +92,7 @@ def _run(surface: Surface, spec: str, given: dict[str, Any], name: str | None) -
 @click.pass_obj
 def scale(surface: Surface, /, n: int, name: str | None) -> None:
     """Ask for N workers, and end adaptive scaling."""
-    session = _session(surface, name)
+    session = surface.session(name)
     session.scale(n)
     surface.say(f"{session.name}: asked for {n} {'worker' if n == 1 else 'workers'}")
 
@@ -103,7 +104,7 @@ def scale(surface: Surface, /, n: int, name: str | None) -> None:
 @click.pass_obj
 def adapt(surface: Surface, /, minimum: int, maximum: int, name: str | None) -> None:
     """Let the number of workers follow the load, from MIN to MAX."""
-    session = _session(surface, name)
+    session = surface.session(name)
     session.adapt(minimum, maximum)
     surface.say(f"{session.name}: from {minimum} to {maximum} workers, as the load asks")
 
@@ -114,7 +115,7 @@ def adapt(surface: Surface, /, minimum: int, maximum: int, name: str | None) -> 
 @click.pass_obj
 def status(surface: Surface, /, name: str | None, as_json: bool) -> None:
     """Tell how a cluster is."""
-    info = _session(surface, name).info()
+    info = surface.session(name).info()
     if as_json:
         surface.say_json(info.to_dict())
     else:
@@ -148,7 +149,7 @@ def keep_alive(surface: Surface, /, kept: tuple[str | None, float]) -> None:
     DURATION is such as 90, 30m or "2 hours".
     """
     name, seconds = kept
-    session = _session(surface, name)
+    session = surface.session(name)
     left = session.keep_alive(seconds)
     if left is None:
         surface.say(f"{session.name} never ends by itself")
@@ -188,7 +189,7 @@ def logs(
     surface: Surface, /, lines: int, worker: str | None, follow: bool, name: str | None
 ) -> None:
     """Show the last lines of the scheduler's and the workers' logs, or follow them."""
-    session = _session(surface, name)
+    session = surface.session(name)
     if not follow:
         for who, said in session.logs(lines=lines, worker=worker).items():
             surface.say(f"--- {who}\n{said.rstrip()}")
@@ -201,11 +202,14 @@ def logs(
 @main.command()
 @click.argument("path", default="environment.py")
 @click.option("--overwrite", is_flag=True, help="Replace the file, whatever it is.")
+@click.option("--allow-missing", is_flag=True, help="Also if its image lacks packages.")
 @named
 @click.pass_obj
-def export(surface: Surface, /, path: str, overwrite: bool, name: str | None) -> None:
+def export(
+    surface: Surface, /, path: str, overwrite: bool, allow_missing: bool, name: str | None
+) -> None:
     """Write a cluster's settings down as a Python module."""
-    written = _session(surface, name).export(path, overwrite=overwrite)
+    written = surface.session(name).export(path, overwrite=overwrite, allow_missing=allow_missing)
     surface.say(f"Wrote {written}")
 
 
@@ -269,6 +273,8 @@ def reap(
     surface.say(listing(infos))
 
 
+main.add_command(sync)
+main.add_command(packages)
 main.add_command(bootstrap)
 main.add_command(doctor)
 main.add_command(rehearse)
@@ -307,16 +313,6 @@ def lab(ctx: click.Context) -> None:
     from daskenv_lab import demo as story
 
     ctx.exit(story.open_lab())
-
-
-def _session(surface: Surface, name: str | None) -> Session:
-    """Give the named session, or the one used last in this process, connected."""
-    from daskenv_lab import lifecycle, session
-
-    last = session.current()
-    if last is not None and last.connection.open and name in (None, last.name):
-        return last
-    return surface.hold(lifecycle.connect(name or (last.name if last else None)))
 
 
 def _chosen(name: str | None) -> str:

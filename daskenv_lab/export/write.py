@@ -13,6 +13,7 @@ from daskenv_lab.errors import ExportError
 from daskenv_lab.export.module import python_module, untouched
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from daskenv_lab.environments import Environment
@@ -28,6 +29,7 @@ def write_environment(
     source: str,
     when: datetime,
     overwrite: bool = False,
+    lacks: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a Python module that makes an equal environment when it is imported.
 
@@ -46,6 +48,9 @@ def write_environment(
         When they were read.
     overwrite : bool
         Replace the file whatever it is.
+    lacks : mapping of str to str, optional
+        The packages that flows import and the environment's image lacks, each with its version;
+        with any of them there is no export.
 
     Returns
     -------
@@ -55,7 +60,8 @@ def write_environment(
     Raises
     ------
     ExportError
-        The file is somebody else's, or cannot be written, or a setting cannot be written as code.
+        The file is somebody else's, or cannot be written, a setting cannot be written as code, or
+        the image lacks something.
 
     Examples
     --------
@@ -69,6 +75,8 @@ def write_environment(
         raise ExportError(
             f"{str(path)!r} is no name for a Python module; write {f'{path}.py'!r} instead"
         )
+    if lacks:
+        _refuse_lacking(lacks)
     code = python_module(environment, source=source, when=when)
     try:
         target = Path(path).expanduser().resolve()
@@ -82,6 +90,17 @@ def write_environment(
             "choose a file in a folder that exists and may be written"
         ) from error
     return target
+
+
+def _refuse_lacking(lacks: Mapping[str, str]) -> None:
+    told = ", ".join(f"{name} {version}".strip() for name, version in sorted(lacks.items()))
+    it = "it" if len(lacks) == 1 else "them"
+    pins = " ".join(f"{name}=={v}" if v else name for name, v in sorted(lacks.items()))
+    raise ExportError(
+        f"the workers' image lacks {told}, which a flow imports, so that it would fail in "
+        f"production; add {it} to the image (Dask's own images take EXTRA_PIP_PACKAGES={pins!r}) "
+        "and start the cluster again, or export all the same (--allow-missing, allow_missing=True)"
+    )
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -31,7 +30,7 @@ from daskenv_lab.background import (
 from daskenv_lab.errors import PrefectApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RECORD = "prefect-api.json"
@@ -41,7 +40,6 @@ SERVER = "prefect"
 
 DATABASE = "prefect.db"
 
-_LOOPBACK = ("127.", "localhost", "::1", "[::1]", "0.0.0.0")  # noqa: S104 - compared, not bound
 _DATABASE_VARIABLES = (
     "PREFECT_SERVER_DATABASE_CONNECTION_URL",
     "PREFECT_API_DATABASE_CONNECTION_URL",
@@ -49,24 +47,18 @@ _DATABASE_VARIABLES = (
 
 
 @contextlib.contextmanager
-def prefect_api(
-    progress: Callable[[str], None] | None = None,
-    *,
-    worker_addresses: Iterable[str] = (),
-) -> Iterator[str]:
+def prefect_api(progress: Callable[[str], None] | None = None) -> Iterator[str]:
     """Give the address of a Prefect API that answers, and let flows inside use it.
 
     Parameters
     ----------
     progress : callable, optional
         Told what is being waited for.
-    worker_addresses : iterable of str, optional
-        Dask's addresses of the workers, which must reach the API too.
 
     Raises
     ------
     PrefectApiError
-        It does not answer, may not be started, or the workers cannot reach it.
+        It does not answer, or may not be started.
 
     Examples
     --------
@@ -75,7 +67,6 @@ def prefect_api(
     """
     url = PREFECT_API_URL.value()
     if url:
-        check_reach(url, worker_addresses)
         _check_answer(url)
         yield url
         return
@@ -84,36 +75,9 @@ def prefect_api(
             "Prefect is told of no API and daskenv.prefect.start-local-api is false; set "
             "PREFECT_API_URL, or allow the local API"
         )
-    check_reach("http://127.0.0.1", worker_addresses)
     url = ensure_local_api(progress)
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
-
-
-def check_reach(url: str, worker_addresses: Iterable[str]) -> None:
-    """Refuse an API on loopback for workers on other machines.
-
-    Raises
-    ------
-    PrefectApiError
-        A worker's address is not on loopback, nor one of this machine's.
-    """
-    host = urlsplit(url).hostname or ""
-    if not host.startswith(_LOOPBACK):
-        return
-    here: set[str] | None = None
-    for address in worker_addresses:
-        if "://" not in address or address.startswith(("inproc:", "ucx:")):
-            continue
-        worker = urlsplit(address).hostname or ""
-        if worker.startswith(_LOOPBACK):
-            continue
-        here = here if here is not None else _own_addresses()
-        if worker not in here:
-            raise PrefectApiError(
-                f"the Prefect API at {host} is on this machine only, and the worker {address} is "
-                "not; set PREFECT_API_URL to an address that the workers reach too"
-            )
 
 
 def ensure_local_api(progress: Callable[[str], None] | None = None) -> str:
@@ -263,10 +227,6 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _own_addresses() -> set[str]:
-    return {a.address.split("%")[0] for found in psutil.net_if_addrs().values() for a in found}
 
 
 def _last_port(folder: Path) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from daskenv_lab.flows.onworker import TOPIC
+from daskenv_lab.flows.room import TOPIC
 
 if TYPE_CHECKING:
     import distributed
@@ -65,21 +65,22 @@ class Feed:
         listener = self._handlers.get(told["run"])
         if listener is None:
             return
-        try:
-            listener(
-                TaskEvent(
-                    what=told["what"],
-                    id=told["id"],
-                    name=told["name"],
-                    task=told["task"],
-                    state=told.get("state", "Running"),
-                    start=datetime.fromtimestamp(told["start"], UTC),
-                    duration=told.get("seconds"),
-                    worker=told["worker"],
+        for one in told["task_runs"]:
+            try:
+                listener(
+                    TaskEvent(
+                        what=one["what"],
+                        id=one["id"],
+                        name=one["name"],
+                        task=one["task"],
+                        state=one.get("state", "Running"),
+                        start=datetime.fromtimestamp(one["start"], UTC),
+                        duration=one.get("seconds"),
+                        worker=told["worker"],
+                    )
                 )
-            )
-        except Exception:  # noqa: BLE001 - it is logged; the run goes on
-            _log.exception("a listener of task runs failed")
+            except Exception:  # noqa: BLE001 - it is logged; the run goes on
+                _log.exception("a listener of task runs failed")
 
 
 _feeds: weakref.WeakKeyDictionary[distributed.Client, Feed] = weakref.WeakKeyDictionary()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Literal
 
 from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
-from daskenv_lab.flows.onworker import DaskRunner, WorkerRunner, leave_rooms
+from daskenv_lab.flows.prefect3 import current_flow
+from daskenv_lab.flows.relay.prefect_http import stripped
+from daskenv_lab.flows.relay.route import route_for
+from daskenv_lab.flows.room import leave_rooms
+from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, written_room
 from daskenv_lab.flows.shipping import CannotTravel
+from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
 from daskenv_lab.flows.unfinished import note
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import distributed
@@ -27,6 +34,10 @@ _log = logging.getLogger(__name__)
 
 LEAVE = 8.0
 """Seconds that the end of a flow run waits for workers to close its rooms."""
+
+
+LAST_WORDS = 1.0
+"""Seconds that it waits for the news of the last ends, which come another way."""
 
 
 class DaskExecutor(DaskRunner):
@@ -84,7 +95,7 @@ class DaskExecutor(DaskRunner):
         self._given_kwargs = dict(client_kwargs or {})
         self._reached: Reached | None = None
         self._reaching = threading.Lock()
-        self._ended: set[str] = set()
+        self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -134,40 +145,8 @@ class DaskExecutor(DaskRunner):
     def duplicate(self) -> DaskExecutor:
         """Make another for the same cluster; Prefect asks for one for each flow run."""
         twin = type(self)(self.target, security=self.security, client_kwargs=self._given_kwargs)
-        twin.listeners = self.listeners
+        twin.listeners, twin.say = self.listeners, self.say
         return twin
-
-    def submit(
-        self,
-        task: Task[Any, Any],
-        parameters: dict[str, Any],
-        wait_for: Any = None,
-        dependencies: dict[str, set[Any]] | None = None,
-    ) -> DaskFuture:
-        """Send one call of a task to the cluster; Prefect calls it for `task.submit`.
-
-        Raises
-        ------
-        NotPicklable
-            The task, or an argument, cannot travel.
-        """
-        try:
-            future = super().submit(task, parameters, wait_for, dependencies)
-        except CannotTravel as error:
-            raise NotPicklable(str(error)) from error.__cause__
-        if self._note is None and self._flow_run is not None:
-            self._note = note(str(self._flow_run.id))
-        self._tell(
-            TaskEvent(
-                what="submitted",
-                id=str(future.task_run_id),
-                name=future.task_run.name,
-                task=task.name,
-                state="Pending",
-            )
-        )
-        future.wrapped_future.add_done_callback(lambda _: self._on_dask_done(future, task.name))
-        return future
 
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
         try:
@@ -189,26 +168,53 @@ class DaskExecutor(DaskRunner):
     def _reach(self) -> distributed.Client:
         return self.client
 
+    def _prepare(self, *args: Any, **kwargs: Any) -> Prepared:
+        try:
+            return super()._prepare(*args, **kwargs)
+        except CannotTravel as error:
+            raise NotPicklable(str(error)) from error.__cause__
+
+    def _code(self, client: distributed.Client, task: Task[Any, Any]) -> Any:
+        try:
+            return super()._code(client, task)
+        except CannotTravel as error:
+            raise NotPicklable(str(error)) from error.__cause__
+
+    def _modules(self, client: distributed.Client) -> Code:
+        shipped = ship(client, current_flow())
+        for sentence in shipped.sentences:
+            self.say(sentence)
+        return shipped.code
+
+    def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        route = route_for(self.client, say=self.say)
+        written = written_room()
+        written["settings_context"] = stripped(written["settings_context"], relayed=route.relayed)
+        return written, route.written()
+
+    def _on_sent(self, futures: list[DaskFuture]) -> None:
+        if self._note is None and self._flow_run is not None:
+            self._note = note(str(self._flow_run.id))
+        for future in futures:
+            self._tell(_event(future, "submitted", "Pending"))
+
     def _on_event(self, event: TaskEvent) -> None:
         future = self._futures.get(event.id)
         if future is not None:
             future.started = True
-        if event.what == "ended":
-            self._ended.add(event.id)
+            future.told = future.told or event.what == "ended"
         self._tell(event)
 
-    def _on_dask_done(self, future: DaskFuture, task: str) -> None:
+    def _on_done(self, futures: list[DaskFuture]) -> None:
+        super()._on_done(futures)
         # A worker tells of the end of each call that it could finish.
-        task_run_id = str(future.task_run_id)
-        if future.wrapped_future.status == "finished" or task_run_id in self._ended:
+        if futures[0].wrapped_future.status == "finished":
             return
-        self._ended.add(task_run_id)
-        state = "Cancelled" if future.cancelled and not future.started else "Crashed"
-        self._tell(
-            TaskEvent(
-                what="ended", id=task_run_id, name=future.task_run.name, task=task, state=state
-            )
-        )
+        for future in futures:
+            if not future.told:
+                future.told = True
+                state = "Cancelled" if future.cancelled and not future.started else "Crashed"
+                self._tell(_event(future, "ended", state))
 
     def _tell(self, event: TaskEvent) -> None:
         for listener in self.listeners:
@@ -218,17 +224,33 @@ class DaskExecutor(DaskRunner):
         if self._reached is None:
             return
         connection, ours = self._reached
-        feed_of(connection.client).remove(self.run_id)
-        try:
+        with contextlib.ExitStack() as stack:
+            if ours:
+                stack.callback(connection.close)
+            stack.callback(feed_of(connection.client).remove, self.run_id)
             if self._futures and connection.open:
                 leaving = threading.Thread(
                     target=_leave, args=(connection.client, self.run_id), daemon=True
                 )
                 leaving.start()
                 leaving.join(LEAVE)
-        finally:
-            if ours:
-                connection.close()
+                self._await_ends()
+        # Dask forgets the flow run's context and code with them.
+        self._rooms.clear()
+        self._codes.clear()
+
+    def _await_ends(self) -> None:
+        """Wait a moment for the last ends that workers have told."""
+        deadline = time.monotonic() + LAST_WORDS
+        while self.listeners and time.monotonic() < deadline:
+            if all(f.told or f.wrapped_future.status != "finished" for f in self._futures.values()):
+                return
+            time.sleep(0.01)
+
+
+def _event(future: DaskFuture, what: Literal["submitted", "ended"], state: str) -> TaskEvent:
+    task_run_id = str(future.task_run_id)
+    return TaskEvent(what=what, id=task_run_id, name=future.name, task=future.task, state=state)
 
 
 class _Address:

@@ -30,12 +30,13 @@ from daskenv_lab.errors import (
 )
 from daskenv_lab.flows.api import prefect_api
 from daskenv_lab.flows.executor import DaskExecutor
-from daskenv_lab.flows.loading import ship_local_modules
 from daskenv_lab.flows.measure import Measurement
 from daskenv_lab.flows.prefect3 import events_to_this_api
 from daskenv_lab.flows.progress import Progress, progress_of
+from daskenv_lab.flows.sync import gather, send
 from daskenv_lab.flows.target import reach
 from daskenv_lab.flows.unfinished import end_orphans
+from daskenv_lab.packages.compare import news, refuse_other_python
 from daskenv_lab.report import FlowRunReport
 
 if TYPE_CHECKING:
@@ -105,17 +106,18 @@ def run_flow(
     """
     if not isinstance(flow, Flow):
         raise FlowError(f"{flow!r} is no flow; decorate the function with `@prefect.flow`")
+    code = gather(flow)
     given = check_parameters(flow, parameters)
-    ship_local_modules(flow)
     with contextlib.ExitStack() as stack:
         shown = progress_of(progress)
         stack.callback(shown.close)
         connection, ours = reach(config.cluster_name(None) if on is None else on)
         if ours:
             stack.callback(connection.close)
-        _await_workers(connection, shown)
-        workers = [w.address for w in connection.info().workers]
-        stack.enter_context(prefect_api(shown.say, worker_addresses=workers))
+        _tell_packages(connection, _await_workers(connection, shown), flow, shown)
+        for sentence in send(connection.client, code).sentences:
+            shown.note(sentence)
+        stack.enter_context(prefect_api(shown.say))
         stack.enter_context(events_to_this_api())
         for orphan in end_orphans():
             shown.say(f"The flow run {orphan} was left by a process that died; it is Crashed now")
@@ -208,13 +210,13 @@ def _run_async(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     return outcome["state"]
 
 
-def _await_workers(connection: Connection, shown: Progress) -> None:
+def _await_workers(connection: Connection, shown: Progress) -> ClusterInfo:
     limit = config.seconds("timeouts.workers")
     began = time.monotonic()
     told = -1
     while not (info := connection.info()).n_workers:
         if info.adaptive:
-            return
+            return info
         if info.requested == 0:
             raise ProviderError(
                 f"the cluster at {connection.address} has no workers and none was asked for; "
@@ -230,6 +232,19 @@ def _await_workers(connection: Connection, shown: Progress) -> None:
             told = int(waited)
             shown.say(f"Waiting for workers ({_wanted(info)}) … {told} s")
         time.sleep(0.1)
+    return info
+
+
+def _tell_packages(
+    connection: Connection, info: ClusterInfo, flow: Flow[..., Any], shown: Progress
+) -> None:
+    """Say what differs of the packages that the flow needs, once for each connection."""
+    workers = [worker.address for worker in info.workers]
+    report = news(connection, workers, [flow])
+    refuse_other_python(connection, workers)
+    if report is not None:
+        told = "; ".join(str(trouble) for trouble in report.troubles)
+        shown.note(f"Packages differ: {told}; see `daskenv packages`")
 
 
 def _wanted(info: ClusterInfo) -> str:

@@ -6,7 +6,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import pickle
 import sys
 import threading
 import time
@@ -16,40 +16,79 @@ import cloudpickle
 import distributed
 import distributed.threadpoolexecutor
 from distributed.scheduler import KilledWorker
-from prefect.futures import PrefectTaskRunFuture
+from prefect.futures import PrefectFutureList, PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
 from daskenv_lab.flows.prefect3 import announce, tell_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import contextvars
+    from collections.abc import Callable, Iterable, Iterator
+    from uuid import UUID
 
     from prefect.client.schemas.objects import State, TaskRun
 
 SLICE = 0.2
 """Seconds after which a waiting thread looks up, so that it can be interrupted."""
 
+GATHER = 0.25
+"""Seconds between two looks for results that can be fetched together."""
+
 
 class DaskFuture(PrefectTaskRunFuture[Any]):
     """The future of one task run on a Dask cluster.
 
     A task run that Dask could not finish (its worker died, say) ends Crashed, and the Prefect
-    API is told.
+    API is told. It keeps little, as a flow run may have many: about 1 kB.
+
+    Parameters
+    ----------
+    task_run_id : UUID
+        The task run.
+    name, task : str
+        The task run's name when it was sent, and the task's.
+    head : bytes
+        The task run in its first state and what belongs to it, pickled.
+    dask_future : distributed.Future
+        What holds the outcomes of one or several task runs.
+    place : int
+        Which of these outcomes is this task run's.
+    upstream : list of DaskFuture
+        The task runs whose results it takes.
+    ended : threading.Condition
+        Notified when any task run of the same flow run has ended.
+    context : contextvars.Context
+        That of the flow, in which the API is told of a fault.
     """
 
     def __init__(
-        self, *, task_run: TaskRun, dask_future: distributed.Future, upstream: list[DaskFuture]
+        self,
+        task_run_id: UUID,
+        *,
+        name: str,
+        task: str,
+        head: bytes,
+        dask_future: distributed.Future,
+        place: int,
+        upstream: list[DaskFuture],
+        ended: threading.Condition,
+        context: contextvars.Context,
     ) -> None:
-        super().__init__(task_run.id)
-        self.task_run = task_run
+        super().__init__(task_run_id)
+        self.name = name
+        self.task = task
         self.started = False
+        self.told = False
         self.cancelled = False
+        self.place = place
+        self._head = head
         self._dask_future = dask_future
         self._upstream = upstream
-        self._context = contextvars.copy_context()
-        self._over = threading.Event()
+        self._context = context
+        self._ended = ended
+        self._over = False
+        self._callbacks: list[Callable[[Any], None]] = []
         self._settling = threading.RLock()
-        dask_future.add_done_callback(self._on_dask_done)
 
     @property
     def wrapped_future(self) -> distributed.Future:
@@ -57,9 +96,14 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         return self._dask_future
 
     @property
+    def task_run(self) -> TaskRun:
+        """The task run, in the state in which it was sent."""
+        return cast("TaskRun", pickle.loads(self._head)["task_run"])  # noqa: S301 - our own
+
+    @property
     def done(self) -> bool:
         """Whether Dask is done with the task, in whatever way."""
-        return self._over.is_set()
+        return self._over
 
     @property
     def state(self) -> State[Any]:
@@ -69,9 +113,9 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         return self._settle()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the task run ended, or the time ran out."""
+        """Wait until the task run ended, or the time ran out; its result stays on the cluster."""
         if self._final_state is None and self._await(timeout):
-            self._settle()
+            self.settle_fault()
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
         """Wait for the task run and give its result, or raise what it raised.
@@ -90,14 +134,24 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """Call `fn` with this future when the task run ended."""
-        if self._final_state is not None:
-            fn(self)
-            return
         if not self.done:
             # Who asks this inside a task is about to wait, as Prefect's as_completed() does, and
             # in a way that we cannot see the end of.
             leave_the_slot()
-        self._dask_future.add_done_callback(lambda _: fn(self))
+            with self._ended:
+                if not self._over:
+                    self._callbacks.append(fn)
+                    return
+        fn(self)
+
+    def on_dask_done(self) -> None:
+        """Note that Dask is done with the task."""
+        with self._ended:
+            self._over = True
+            callbacks, self._callbacks = self._callbacks, []
+            self._ended.notify_all()
+        for callback in callbacks:
+            callback(self)
 
     def wait_until_done(self) -> None:
         """Wait until Dask is done with the task, and fetch nothing."""
@@ -107,6 +161,18 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         """Tell the API if Dask could not finish the task; fetch no result."""
         if self._final_state is None and self._dask_future.status != "finished":
             self._settle()
+
+    def accept(self, outcomes: list[bytes]) -> None:
+        """Take the outcome from what Dask holds, which has been fetched."""
+        with self._settling:
+            if self._final_state is not None:
+                return
+            try:
+                self._final_state = cloudpickle.loads(outcomes[self.place])
+            except Exception as error:  # noqa: BLE001 - unpickling runs any code
+                what = f"{type(error).__name__}: {error}"
+                message = f"the result of {self.name!r} cannot be unpickled here ({what})"
+                self._end(Crashed(message=message), tell=False)
 
     def cancel(self) -> None:
         """End a task run that was never started as Cancelled, and tell the API.
@@ -121,18 +187,14 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             ending: Any = Crashed if self.started else Cancelled
             self._end(ending(message=message), tell=not self.started)
 
-    def _on_dask_done(self, _: distributed.Future) -> None:
-        self._over.set()
-
     def _await(self, timeout: float | None) -> bool:
         if self.done:
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
-        with out_of_the_slot():
-            while deadline is None or time.monotonic() < deadline:
+        with out_of_the_slot(), self._ended:
+            while not self._over and (deadline is None or time.monotonic() < deadline):
                 left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
-                if self._over.wait(max(left, 0)):
-                    return True
+                self._ended.wait(max(left, 0))
         return self.done
 
     def _settle(self) -> State[Any]:
@@ -147,16 +209,11 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def _take_outcome(self) -> None:
         try:
-            outcome = self._dask_future.result()
+            outcomes = self._dask_future.result()
         except Exception as error:  # noqa: BLE001 - a lost result has many faces
             self._end(Crashed(message=_sentence(error)), tell=True)
             return
-        try:
-            self._final_state = cloudpickle.loads(outcome["state"])
-        except Exception as error:  # noqa: BLE001 - unpickling runs any code
-            what = f"{type(error).__name__}: {error}"
-            message = f"the result of {self.task_run.name!r} cannot be unpickled here ({what})"
-            self._end(Crashed(message=message), tell=False)
+        self.accept(outcomes)
 
     def _take_fault(self, status: str) -> None:
         unready = [f for f in self._upstream if not f.state.is_completed()]
@@ -175,15 +232,78 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         if tell:
             self._context.copy().run(self._tell, state)
         else:
-            state.state_details.task_run_id = self.task_run.id
+            state.state_details.task_run_id = self.task_run_id
             state.state_details.flow_run_id = self.task_run.flow_run_id
         self._final_state = state
-        self._over.set()
+        self.on_dask_done()
 
     def _tell(self, state: State[Any]) -> None:
+        task_run = self.task_run
         if not self.started:
-            announce(self.task_run)
-        tell_state(self.task_run, state)
+            announce(task_run)
+        tell_state(task_run, state)
+
+
+class DaskFutureList(PrefectFutureList[Any]):
+    """The futures of a mapped task, whose results are fetched together."""
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
+        """Give the results in order; what has ended is fetched in one go.
+
+        Raises
+        ------
+        TimeoutError
+            Not all ended within `timeout` seconds.
+        BaseException
+            What the first task run raised that is found to have failed, while others go on.
+        """
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"'timeout' must be a non-negative number, got {timeout}")
+        if not all(isinstance(future, DaskFuture) for future in self):
+            return super().result(timeout, raise_on_failure)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = dict.fromkeys(cast("list[DaskFuture]", self))
+        with out_of_the_slot():
+            while left:
+                for future in _ended_of(left, deadline):
+                    del left[future]
+                    if raise_on_failure:
+                        future.result()
+                if left and deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError(
+                        f"Timed out waiting for all futures to complete within {timeout} seconds"
+                    )
+        return [future.result(raise_on_failure=raise_on_failure) for future in self]
+
+
+def _ended_of(futures: Iterable[DaskFuture], deadline: float | None) -> list[DaskFuture]:
+    """Wait a moment for futures to end, and fetch the outcomes of those that have."""
+    waiting = [future for future in futures if not future.done]
+    moment = time.monotonic() + GATHER
+    until = moment if deadline is None else min(moment, deadline)
+    for future in waiting:
+        future.wait(max(until - time.monotonic(), 0))
+        if time.monotonic() >= until:
+            break
+    ended = [future for future in futures if future.done]
+    fetch(ended)
+    return ended
+
+
+def fetch(futures: Iterable[DaskFuture]) -> None:
+    """Fetch the outcomes of task runs that have ended, as many as there are in one go."""
+    wanted: dict[distributed.Future, list[DaskFuture]] = {}
+    for future in futures:
+        if future._final_state is None and future.wrapped_future.status == "finished":
+            wanted.setdefault(future.wrapped_future, []).append(future)
+    if not wanted:
+        return
+    client = next(iter(wanted)).client
+    # One that is lost is settled by itself, with its reason.
+    with contextlib.suppress(Exception):
+        for fetched, outcomes in zip(wanted, client.gather(list(wanted)), strict=True):
+            for future in wanted[fetched]:
+                future.accept(outcomes)
 
 
 def _sentence(error: BaseException | None) -> str:

@@ -12,19 +12,28 @@ ROOMS = "daskenv_rooms"
 """The attribute of a Dask worker under which it keeps its open rooms, by id."""
 
 
-def run_in_room(room_id: str, packed: bytes, call: bytes, upstream: list[Any]) -> Any:
-    """Run a task call in its flow run's room, which is opened on the first call.
+def run_in_room(
+    calls: list[bytes], upstream: list[Any], *, room_id: str, room: bytes, code_id: str, code: bytes
+) -> Any:
+    """Run calls of one task, one after another, in their flow run's room.
+
+    The room is opened on the first call, and its task unpickled on the first call of each task.
 
     Parameters
     ----------
-    room_id : str
-        The id under which this worker keeps the room.
-    packed : bytes
-        The room, pickled and compressed.
-    call : bytes
-        The task and its arguments, pickled.
-    upstream : list
-        What this function returned for the calls whose results this one takes.
+    calls : list of bytes
+        What differs between the calls, pickled.
+    upstream : list of list of bytes
+        What this function returned for the calls whose results these ones take.
+    room_id, code_id : str
+        The ids under which this worker keeps the room, and the room keeps the task.
+    room, code : bytes
+        The room and the task, pickled and compressed.
+
+    Returns
+    -------
+    list of bytes
+        The final state of each call's task run with its result, pickled.
     """
     import zlib
 
@@ -32,10 +41,10 @@ def run_in_room(room_id: str, packed: bytes, call: bytes, upstream: list[Any]) -
     import distributed
 
     rooms = distributed.get_worker().__dict__.setdefault("daskenv_rooms", {})
-    room = rooms.get(room_id)
-    if room is None:
-        room = rooms.setdefault(room_id, cloudpickle.loads(zlib.decompress(packed)))
-    return room.run(call, upstream, packed)
+    known = rooms.get(room_id)
+    if known is None:
+        known = rooms.setdefault(room_id, cloudpickle.loads(zlib.decompress(room)))
+    return known.run(calls, upstream, room, code_id, code)
 
 
 # Dask pickles a graph with pickle, which would write this function by its module's name, and takes

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-import site
 import sys
-import sysconfig
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 from prefect import Flow
 
+from daskenv_lab import sources
 from daskenv_lab.errors import FlowNotFound, did_you_mean
+from daskenv_lab.flows.sync.find import find_in
+from daskenv_lab.flows.sync.refresh import refresh, without_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
 
 def load_flow(spec: Any, namespace: Mapping[str, Any] | None = None) -> Flow[..., Any]:
@@ -102,17 +102,13 @@ def _only(module: ModuleType, place: str) -> Flow[..., Any]:
 
 
 def _module(place: str) -> ModuleType:
-    """Import a file or module; what is not installed will travel to workers by value."""
-    before = set(sys.modules)
+    """Import a file or module, and note what the local modules were loaded from."""
     if place.endswith(".py") or "/" in place or "\\" in place:
         module = _import_file(Path(place).expanduser())
     else:
         with _on_path(Path.cwd()):
             module = _import(place, lambda: importlib.import_module(place))
-    for name in {*(set(sys.modules) - before), module.__name__}:
-        loaded = sys.modules.get(name)
-        if loaded is not None and _is_local(loaded):
-            cloudpickle.register_pickle_by_value(loaded)
+    sources.note_loaded()
     return module
 
 
@@ -132,6 +128,10 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     loader = spec.loader
 
+    # What it imports may have been loaded before, from older files.
+    refresh(find_in(path).reached)
+    without_cache(path)
+
     def execute() -> ModuleType:
         sys.modules[name] = module
         try:
@@ -142,7 +142,11 @@ def _import_file(path: Path) -> ModuleType:
         return module
 
     with _on_path(path.parent):
-        return _import(str(path), execute)
+        imported = _import(str(path), execute)
+    if str(path.parent) not in sys.path:
+        # Its functions may import their neighbours later, as in a script; behind all else.
+        sys.path.append(str(path.parent))
+    return imported
 
 
 def _import(place: str, load: Any) -> ModuleType:
@@ -172,40 +176,3 @@ def _on_path(folder: Path) -> Iterator[None]:
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-
-
-def ship_local_modules(flow: Flow[..., Any]) -> None:
-    """Let the modules that a flow uses, and that are not installed, travel to workers by value.
-
-    A file next to the notebook is such a module; as it is now, edited and reloaded, it travels
-    with each task.
-    """
-    found: set[str] = set()
-    waiting = [getattr(flow.fn, "__globals__", {})]
-    while waiting:
-        for value in list(waiting.pop().values()):
-            name = value.__name__ if isinstance(value, ModuleType) else _module_of(value)
-            module = sys.modules.get(name or "")
-            if module is None or name in found or name == "__main__" or not _is_local(module):
-                continue
-            found.add(str(name))
-            cloudpickle.register_pickle_by_value(module)
-            waiting.append(vars(module))
-
-
-def _module_of(value: Any) -> str | None:
-    inner = getattr(value, "fn", value)
-    name = getattr(inner, "__module__", None)
-    return name if isinstance(name, str) else None
-
-
-def _is_local(module: ModuleType) -> bool:
-    """Tell whether a module lies outside the folders of installed packages."""
-    file = getattr(module, "__file__", None)
-    if not file or module.__name__.partition(".")[0] == __name__.partition(".")[0]:
-        return False
-    paths = sysconfig.get_paths()
-    installed = [paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed += [*site.getsitepackages(), site.getusersitepackages()]
-    where = Path(file).resolve()
-    return not any(where.is_relative_to(Path(folder).resolve()) for folder in installed)

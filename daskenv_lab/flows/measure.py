@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from daskenv_lab.errors import ProviderError
-from daskenv_lab.flows.onworker import bytes_sent
+from daskenv_lab.flows.room import bytes_sent
 from daskenv_lab.report import TaskRunReport
 
 if TYPE_CHECKING:

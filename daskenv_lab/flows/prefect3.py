@@ -108,11 +108,15 @@ def events_to_this_api() -> Iterator[None]:
             EventsWorker.set_client_override(before[0], **dict(before[1]))
 
 
-def events_pending() -> int:
-    """Count the events of this process that no API has been sent yet."""
-    known: dict[int, Any] = cast("Any", EventsWorker)._instances
-    instances = [i for i in known.values() if isinstance(i, EventsWorker)]
-    return sum(i._queue.unfinished_tasks for i in instances)
+def api_url() -> str:
+    """Give the address of the API of the current settings; empty if Prefect is told of none."""
+    return str(PREFECT_API_URL.value() or "")
+
+
+def current_runner() -> Any:
+    """Give the task runner of the flow run, or of the task run on a worker, that runs here."""
+    context = FlowRunContext.get()
+    return None if context is None else context.task_runner
 
 
 def current_flow() -> Flow[Any, Any] | None:

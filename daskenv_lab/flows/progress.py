@@ -21,6 +21,10 @@ class Progress(Protocol):
         """Show what is being waited for."""
         ...
 
+    def note(self, sentence: str) -> None:
+        """Show what is worth reading later."""
+        ...
+
     def task(self, event: TaskEvent) -> None:
         """Show what happened to a task run."""
         ...
@@ -34,6 +38,9 @@ class Silent:
     """Shows nothing."""
 
     def say(self, sentence: str) -> None:
+        """Show nothing."""
+
+    def note(self, sentence: str) -> None:
         """Show nothing."""
 
     def task(self, event: TaskEvent) -> None:
@@ -53,6 +60,10 @@ class Lines(Silent):
         self._failed: set[str] = set()
 
     def say(self, sentence: str) -> None:
+        """Hand the sentence on."""
+        self._write(sentence)
+
+    def note(self, sentence: str) -> None:
         """Hand the sentence on."""
         self._write(sentence)
 
@@ -77,10 +88,17 @@ class Bar(Lines):
     def __init__(self) -> None:
         # A notebook paints everything on standard error red.
         notebook = "ipykernel" in sys.modules
-        self._waiting = Waiting(sys.stdout if notebook else sys.stderr, updating=True)
+        self._stream = sys.stdout if notebook else sys.stderr
+        self._waiting = Waiting(self._stream, updating=True)
         super().__init__(self._waiting)
         self._bar: Any = None
         self._lock = threading.Lock()
+
+    def note(self, sentence: str) -> None:
+        """Write a line that stays."""
+        with self._lock:
+            self._waiting.clear()
+            print(sentence, file=self._stream, flush=True)
 
     def task(self, event: TaskEvent) -> None:
         """Move the bar."""

@@ -67,9 +67,9 @@ class Packer(cloudpickle.Pickler):
 
 
 class Unpacker(pickle.Unpickler):
-    """Unpickles a call, with the states of the runs that it builds on in place of futures."""
+    """Unpickles inputs, with the states of the runs that they build on in place of futures."""
 
-    def __init__(self, file: io.BytesIO, upstream: list[Mapping[str, Any]]) -> None:
+    def __init__(self, file: io.BytesIO, upstream: list[bytes]) -> None:
         super().__init__(file)
         self._upstream = upstream
         self._states: dict[int, Any] = {}
@@ -77,7 +77,7 @@ class Unpacker(pickle.Unpickler):
     def persistent_load(self, place: Any) -> Any:
         """Give the state of an upstream task run; pickle calls it."""
         if place not in self._states:
-            self._states[place] = cloudpickle.loads(self._upstream[place]["state"])
+            self._states[place] = cloudpickle.loads(self._upstream[place])
         return self._states[place]
 
 
@@ -89,25 +89,39 @@ def pack(thing: Any, client: distributed.Client | None = None) -> tuple[bytes, l
     return file.getvalue(), packer.upstream
 
 
-def pack_call(
-    task: Task[Any, Any], parameters: Mapping[str, Any], wait_for: Any, client: distributed.Client
-) -> tuple[bytes, list[DaskFuture]]:
-    """Pickle a task and its arguments.
+def pack_task(task: Task[Any, Any]) -> bytes:
+    """Pickle a task's code and settings.
 
     Raises
     ------
     CannotTravel
-        One of them cannot be pickled; it is named.
+        Something that it uses cannot be pickled; it is named.
     """
     try:
-        return pack((task, dict(parameters), list(wait_for or ())), client)
+        return pack(task)[0]
+    except Exception as error:
+        raise CannotTravel(_culprit_in_task(task, error)) from error
+
+
+def pack_inputs(
+    task: Task[Any, Any], parameters: Mapping[str, Any], wait_for: Any, client: distributed.Client
+) -> tuple[bytes, list[DaskFuture]]:
+    """Pickle a call's arguments and what it waits for.
+
+    Raises
+    ------
+    CannotTravel
+        An argument cannot be pickled; it is named.
+    """
+    try:
+        return pack((dict(parameters), list(wait_for or ())), client)
     except Exception as error:
         raise CannotTravel(_culprit(task, parameters, client, error)) from error
 
 
-def unpack_call(call: bytes, upstream: list[Mapping[str, Any]]) -> tuple[Any, dict[str, Any], Any]:
-    """Unpickle what `pack_call` pickled: the task, its arguments, and what it waits for."""
-    unpacked: tuple[Any, dict[str, Any], Any] = Unpacker(io.BytesIO(call), upstream).load()
+def unpack_inputs(packed: bytes, upstream: list[bytes]) -> tuple[dict[str, Any], Any]:
+    """Unpickle what `pack_inputs` pickled; `upstream` holds the states it builds on, pickled."""
+    unpacked: tuple[dict[str, Any], Any] = Unpacker(io.BytesIO(packed), upstream).load()
     return unpacked
 
 
@@ -176,7 +190,14 @@ def _culprit(
                 f"which cannot travel to a worker ({error}); pass plain values or a path, and "
                 "open connections, locks and clients inside the task"
             )
-    found = _variable(inspect.unwrap(task.fn), client, {id(task)})
+    return (
+        f"what the task {task.name!r} waits for cannot travel to a worker ({error}); pass futures "
+        "as `wait_for`"
+    )
+
+
+def _culprit_in_task(task: Task[Any, Any], error: Exception) -> str:
+    found = _variable(inspect.unwrap(task.fn), {id(task)})
     if found is not None:
         name, value, through = found
         by = f", by the function {through!r}," if through else ""
@@ -191,20 +212,18 @@ def _culprit(
     )
 
 
-def _variable(
-    function: Any, client: distributed.Client, seen: set[int], through: str = ""
-) -> tuple[str, Any, str] | None:
+def _variable(function: Any, seen: set[int], through: str = "") -> tuple[str, Any, str] | None:
     """Find a variable that cannot travel, in a function or in those that it calls."""
     try:
         used = inspect.getclosurevars(function)
     except TypeError:
         return None
     for name, value in {**used.globals, **used.nonlocals}.items():
-        if id(value) in seen or travels(value, client):
+        if id(value) in seen or travels(value):
             continue
         seen.add(id(value))
         inner = inspect.unwrap(getattr(value, "fn", value))
-        deeper = _variable(inner, client, seen, name) if inspect.isfunction(inner) else None
+        deeper = _variable(inner, seen, name) if inspect.isfunction(inner) else None
         return deeper or (name, value, through)
     return None
 

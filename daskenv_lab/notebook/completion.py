@@ -108,13 +108,15 @@ def _arguments(
         return _parameters(given, namespace) if given else [*_flows(namespace), *_files(fragment)]
     if given:
         return []
+    if verb == "packages":
+        return [*_flows(namespace), *_files(fragment)]
     if verb in _TAKES_PROFILE:
         return _profiles()
     if verb in _TAKES_PROFILE_IN_AWS:
         return _profiles_in_aws()
     if verb in _TAKES_CLUSTER and command is main.commands.get(verb):
         return _clusters()
-    return _files(fragment) if verb == "export" else []
+    return _files(fragment) if verb in ("export", "sync") else []
 
 
 def _profiles() -> Iterable[str]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import context_matcher
 from IPython.core.magic import no_var_expand, output_can_be_silenced
 
+from daskenv_lab import sources
+
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
@@ -49,10 +51,15 @@ def register(ipython: InteractiveShell) -> None:
     ipython.magics_manager.register_function(daskenv, "line", NAME)
     mark: Any = context_matcher(identifier=NAME, priority=_AHEAD)
     ipython.Completer.custom_matchers.append(mark(matcher))
+    # Later it shows which modules are older than their files.
+    sources.note_loaded(first=True)
+    ipython.events.register("post_execute", sources.note_loaded)
 
 
 def unregister(ipython: InteractiveShell) -> None:
     """Take ``%daskenv`` and its completion away again; clusters live on."""
+    if sources.note_loaded in ipython.events.callbacks["post_execute"]:
+        ipython.events.unregister("post_execute", sources.note_loaded)
     ipython.magics_manager.magics["line"].pop(NAME, None)
     matchers = ipython.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", None) != NAME]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import sys
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import distributed
+from distributed.versions import VersionMismatchWarning
 
 from daskenv_lab import config
 from daskenv_lab.bounded import in_background
@@ -15,7 +19,7 @@ from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable, W
 from daskenv_lab.providers.onscheduler import LABEL, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Connection:
@@ -41,7 +45,7 @@ class Connection:
     ClusterGone
         Nothing answers at the address within the time limit.
     NotSupported
-        The scheduler's version of distributed is too far from the one here.
+        The scheduler's version of distributed, or of Python, is too far from the one here.
     """
 
     def __init__(
@@ -60,16 +64,17 @@ class Connection:
         self.dashboard_link = dashboard_link
         self._client_kwargs = dict(client_kwargs or {})
         try:
-            self.client = distributed.Client(
-                address,
-                **{
-                    **self._client_kwargs,
-                    "security": security,
-                    "timeout": timeout,
-                    "set_as_default": False,
-                    "name": "daskenv",
-                },
-            )
+            with _hearing_of_differences() as differences:
+                self.client = distributed.Client(
+                    address,
+                    **{
+                        **self._client_kwargs,
+                        "security": security,
+                        "timeout": timeout,
+                        "set_as_default": False,
+                        "name": "daskenv",
+                    },
+                )
         except (OSError, TimeoutError) as error:
             raise ClusterGone(
                 f"no scheduler answers at {address} within {timeout:g} s ({error}); "
@@ -81,6 +86,8 @@ class Connection:
                 f"{distributed.__version__}, which is here ({error}); take the same version at "
                 "both ends"
             ) from error
+        if differences:
+            self._refuse_other_python()
 
     @property
     def open(self) -> bool:
@@ -117,6 +124,54 @@ class Connection:
         workers = self._ask(self.client.get_worker_logs, n=lines)
         both = {"scheduler": scheduler, **workers}
         return {who: "\n".join(line for _, line in reversed(log)) for who, log in both.items()}
+
+    def versions(
+        self, packages: Iterable[str], *, timeout: float | None = None
+    ) -> tuple[Mapping[str, Any], dict[str, Mapping[str, Any]]]:
+        """Ask the scheduler and each worker for versions, in plain words and no pickled function.
+
+        Returns
+        -------
+        tuple of mapping and dict
+            The scheduler's, and each worker's by address; with Python's under ``python``.
+        """
+        told = self._ask(self.client.get_versions, packages=list(packages), limit=timeout)
+        workers = {address: answer["packages"] for address, answer in told["workers"].items()}
+        return told["scheduler"]["packages"], workers
+
+    def on_workers(
+        self, function: Any, *args: Any, workers: Iterable[str], timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Run a function on workers, and give what each answers, by address.
+
+        One that fails, or goes away meanwhile, answers with its exception.
+        """
+        if not (chosen := list(workers)):
+            return {}
+        return dict(
+            self._ask(
+                self.client.run,
+                function,
+                *args,
+                workers=chosen,
+                on_error="return",
+                limit=timeout,
+            )
+        )
+
+    def register(self, plugin: Any, *, name: str, timeout: float) -> None:
+        """Set up a plugin on each worker that is there or comes, and wait until it is.
+
+        Raises
+        ------
+        WaitTimeout
+            It takes longer than `timeout` seconds.
+        """
+        self._ask(self.client.register_plugin, plugin, name=name, limit=timeout)
+
+    def unregister(self, name: str) -> None:
+        """Take a worker plugin away again."""
+        self._ask(self.client.unregister_worker_plugin, name)
 
     def info(self) -> ClusterInfo:
         """Tell how the cluster is.
@@ -156,12 +211,28 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError):
             self.client.close(timeout=5)
 
-    def _ask(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+    def _refuse_other_python(self) -> None:
+        """Refuse a scheduler whose Python would be ended by what we send it.
+
+        Functions travel as byte code. A Python of another minor version runs it nevertheless, and
+        dies of it (seen with 3.11 here and 3.12 there: signal 11).
+        """
+        told = self._ask(self.client.sync, self.client.scheduler.versions, packages=[])
+        there = str(told["packages"]["python"]).split(".")[:3]
+        if there[:2] != [str(part) for part in sys.version_info[:2]]:
+            self.close()
+            raise NotSupported(
+                f"the scheduler at {self.address} runs Python {'.'.join(there)}, and this is "
+                f"{platform.python_version()}; what is sent there would end it, so take the same "
+                "minor version at both ends"
+            )
+
+    def _ask(self, method: Any, *args: Any, limit: float | None = None, **kwargs: Any) -> Any:
         if not self.open:
             raise ClusterGone(
                 f"the connection to {self.address} is closed; connect again with `daskenv up`"
             )
-        limit = config.seconds("timeouts.connect")
+        limit = config.seconds("timeouts.connect") if limit is None else limit
         try:
             # Dask's own calls wait for ever for a scheduler that hangs.
             return in_background(lambda: method(*args, **kwargs)).result(limit)
@@ -175,3 +246,20 @@ class Connection:
                 f"the connection to {self.address} broke ({error}); "
                 "try again, or start another cluster with `daskenv up`"
             ) from error
+
+
+@contextlib.contextmanager
+def _hearing_of_differences() -> Iterator[list[str]]:
+    """Collect what Dask warns of while it connects: the versions that differ, in a table.
+
+    The scheduler tells it with its first message, so that where nothing differs nobody is asked.
+    All warnings are shown nevertheless, once it is connected.
+    """
+    differences: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", VersionMismatchWarning)
+        yield differences
+    for warning in caught:
+        if issubclass(warning.category, VersionMismatchWarning):
+            differences.append(str(warning.message))
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)

@@ -47,6 +47,7 @@ def test_values_are_parsed_with_their_units() -> None:
         ("local.worker-memory", "much", config.size),
         ("workers", -1, config.whole),
         ("workers", "2", config.whole),
+        ("packages.pip-options", "--no-index", config.words),
     ],
 )
 def test_a_bad_value_is_one_sentence(key: str, value: object, read: Any) -> None:

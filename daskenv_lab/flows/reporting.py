@@ -1,0 +1,282 @@
+"""Telling the Prefect API, from a worker, what its task runs do: events and logs, in batches.
+
+Prefect hands each event and each log line to threads of its own at once, which on a worker costs
+more than running a small task: every one of them wakes threads that then wait for each other.
+Here they are put on a list, and one thread sends what has gathered.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import contextvars
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker, emit_events_to_cloud
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.logging.handlers import APILogWorker, set_api_log_sink
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_BATCH_SIZE
+from prefect.utilities.context import temporary_context
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.events import Event
+
+REPORTERS = "daskenv_reporters"
+"""The attribute of a Dask worker under which it keeps its reporters, by the API's address."""
+
+REPORTERS_KEPT = 4
+"""Reporters that a worker keeps; each API, and each kernel whose calls are relayed, has one."""
+
+INTERVAL = 0.4
+"""Seconds for which events and logs gather before they are sent."""
+
+EVENTS_AT_ONCE = 200
+"""Events in one request; one takes about 2 kB."""
+
+KEPT = 50_000
+"""Events, and log lines, that wait for an API which does not answer; the oldest go first."""
+
+PATIENCE = 60.0
+"""Seconds for which an API that does not answer is tried again."""
+
+CLOSING = 2.0
+"""Seconds that the end of a worker waits for what is still to be sent."""
+
+_log = logging.getLogger("distributed.worker.daskenv")
+
+
+class Reporter:
+    """Sends the events and the log lines of this process to one API.
+
+    It is made in the context of a flow run, whose settings say how the API is reached.
+
+    Parameters
+    ----------
+    reporters : dict
+        All reporters of the worker, by the API's address.
+    """
+
+    def __init__(self, reporters: dict[str, Reporter]) -> None:
+        self._events: deque[tuple[Event, contextvars.Context]] = deque(maxlen=KEPT)
+        self._logs: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
+        self._log_bytes = PREFECT_LOGGING_TO_API_BATCH_SIZE.value() // 2
+        self._some, self._now = threading.Event(), threading.Event()
+        self._sending = threading.Lock()
+        self._under_way = 0
+        self._failing_since: float | None = None
+        self._closed = False
+        self._runner = asyncio.Runner()
+        self._context = contextvars.copy_context()
+        self._thread = threading.Thread(target=self._work, name="daskenv-reporter", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def pending(self) -> int:
+        """How many events and log lines the API has not been sent yet."""
+        return len(self._events) + len(self._logs) + self._under_way
+
+    def take_event(self, event: Event) -> None:
+        """Take an event."""
+        self._events.append((event, contextvars.copy_context()))
+        self._some.set()
+
+    def take_log(self, log: dict[str, Any]) -> None:
+        """Take a log line, as Prefect's handler has prepared it."""
+        self._logs.append(log)
+        self._some.set()
+
+    def hurry(self) -> None:
+        """Send what there is without waiting for more."""
+        self._now.set()
+
+    def install(self) -> None:
+        """Take the place of Prefect's own sender of events, for what is told to this API."""
+        self._sender.put_in_place()
+
+    def flush(self) -> None:
+        """Send what there is, in the caller's thread."""
+        with self._sending:
+            self._context.run(self._runner.run, self._send_all())
+
+    def close(self) -> None:
+        """Send what there is, and end."""
+        atexit.unregister(self.close)
+        self._closed = True
+        self._some.set()
+        self._now.set()
+        self._thread.join(CLOSING)
+        self._sender.remove()
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._some.wait()
+            self._now.wait(INTERVAL)
+            self._some.clear()
+            self._now.clear()
+            self.flush()
+        with self._sending, contextlib.suppress(httpx.HTTPError, RuntimeError):
+            if self._sender.client is not None:
+                self._runner.run(self._sender.client.__aexit__(None, None, None))
+            self._runner.close()
+
+    async def _send_all(self) -> None:
+        if self._sender.client is None:
+            self._sender.client = await get_client().__aenter__()
+        while self._events or self._logs:
+            events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_AT_ONCE))]
+            logs = self._next_logs()
+            self._under_way = len(events) + len(logs)
+            try:
+                await self._send_events(events)
+                await self._send("/logs/", logs)
+                self._failing_since = None
+            except httpx.HTTPError as error:
+                self._events.extendleft(reversed(events))
+                self._logs.extendleft(reversed(logs))
+                self._note_failure(error)
+                return
+            finally:
+                self._under_way = 0
+
+    async def _send_events(self, events: list[tuple[Event, contextvars.Context]]) -> None:
+        for event, context in events:
+            with temporary_context(context=context):
+                await self._sender.attach_related_resources_from_context(event)
+        await self._send("/events", [event.model_dump(mode="json") for event, _ in events])
+
+    def _next_logs(self) -> list[dict[str, Any]]:
+        taken: list[dict[str, Any]] = []
+        size = 0
+        while self._logs and size < self._log_bytes:
+            taken.append(self._logs.popleft())
+            size += taken[-1].get("__payload_size__", 0)
+        return taken
+
+    async def _send(self, path: Any, items: list[dict[str, Any]]) -> None:
+        """Send a batch; of one that is refused, send each, and let go of those that are refused."""
+        if not items:
+            return
+        told = [{k: v for k, v in item.items() if k != "__payload_size__"} for item in items]
+        assert self._sender.client is not None  # noqa: S101 - `_send_all` has opened it
+        try:
+            await self._sender.client.request("POST", path, json=told)
+        except PrefectHTTPStatusError as error:
+            code = error.response.status_code
+            if code >= 500 or code in (408, 429):
+                raise
+            # 410 comes from the relay, whose client is gone; there is nobody left to tell.
+            if len(items) > 1 and code != 410:
+                for item in items:
+                    await self._send(path, [item])
+            elif code != 410:
+                _log.warning("the Prefect API refuses what %s was sent: %s", path, error)
+
+    def _note_failure(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            _log.warning("the Prefect API does not take events and logs now: %s", error)
+        elif now - self._failing_since > PATIENCE:
+            _log.error("%d events and log lines were lost: %s", self.pending, error)
+            self._events.clear()
+            self._logs.clear()
+            self._failing_since = None
+        if not self._closed:
+            self._some.set()
+
+
+class BatchedEvents(EventsWorker):
+    """Stands where Prefect looks for its sender of events, and gives them to the reporters."""
+
+    def __init__(self, reporters: dict[str, Reporter], url: str) -> None:
+        options: Any = (("api_url", url),)
+        super().__init__(PrefectEventsClient, options)
+        # Prefect looks a sender up by its own class.
+        self._key = hash((EventsWorker, PrefectEventsClient, options))
+        self._reporters = reporters
+        self._url = url
+
+    @property
+    def client(self) -> Any:
+        """Prefect's client, by which the resources that an event is about are looked up."""
+        return self.__dict__.get("_orchestration_client")
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._orchestration_client = client
+
+    def send(self, item: Event) -> None:
+        """Take an event, for the API of the flow run that it is about."""
+        # Prefect keeps one sender for the process, where flow runs of two APIs may run at once.
+        url = str(PREFECT_API_URL.value())
+        (self._reporters.get(url) or self._reporters[self._url]).take_event(item)
+
+    def put_in_place(self) -> None:
+        """Be found where Prefect looks for its sender."""
+        with self._instance_cache_lock:
+            cast("Any", self)._instances[self._key] = self
+
+    def remove(self) -> None:
+        """Give the place back to Prefect's own sender."""
+        self._remove_instance()
+
+    def _drain(self, at_exit: bool = False) -> concurrent.futures.Future[bool]:  # noqa: ARG002
+        self._reporters[self._url].hurry()
+        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
+        done.set_result(False)
+        return done
+
+
+def reporter_of(worker: Any) -> Reporter | None:
+    """Give this worker's reporter for the API of the current settings, made on first use.
+
+    None where Prefect sends by itself: to no API, or to Prefect Cloud, which takes events by
+    websocket.
+    """
+    url = PREFECT_API_URL.value()
+    if not url or emit_events_to_cloud():
+        return None
+    reporters: dict[str, Reporter] = worker.__dict__.setdefault(REPORTERS, {})
+    if url not in reporters:
+        while len(reporters) >= REPORTERS_KEPT:
+            reporters.pop(next(iter(reporters))).close()
+        reporters[url] = Reporter(reporters)
+        set_api_log_sink(lambda log: _take_log(reporters, log))
+    reporters[url].install()
+    return reporters[url]
+
+
+def _take_log(reporters: dict[str, Reporter], log: dict[str, Any]) -> None:
+    reporter = reporters.get(str(PREFECT_API_URL.value()))
+    if reporter is None:
+        APILogWorker.instance().send(log)
+    else:
+        reporter.take_log(log)
+
+
+def pending_on(worker: Any) -> int:
+    """Count what this worker has not told the API yet, and let it be sent at once."""
+    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
+    for reporter in list(reporters.values()):
+        reporter.hurry()
+    known: dict[int, Any] = cast("Any", EventsWorker)._instances
+    own = [i for i in known.values() if not isinstance(i, BatchedEvents)]
+    return sum(r.pending for r in reporters.values()) + sum(i._queue.unfinished_tasks for i in own)
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

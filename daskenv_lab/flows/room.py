@@ -1,0 +1,332 @@
+"""What a worker keeps of one flow run: a room, in which the flow run's task calls run.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import distributed
+import distributed.worker
+from prefect.states import Crashed
+from tornado.ioloop import PeriodicCallback
+
+from daskenv_lab.flows.ingraph import ROOMS
+from daskenv_lab.flows.interrupt import Call, Stopped
+from daskenv_lab.flows.prefect3 import (
+    OpenContext,
+    announce,
+    api_url,
+    run_async_task_call,
+    run_task_call,
+    send_events_to_this_api,
+    task_run_in_flow_run,
+    tell_state,
+)
+from daskenv_lab.flows.relay.onworker import put_into, settings_on
+from daskenv_lab.flows.reporting import pending_on, reporter_of
+from daskenv_lab.flows.shipping import pack, pack_failure, unpack_inputs
+from daskenv_lab.flows.sync.onworker import Code
+from daskenv_lab.flows.trust import trust_own_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
+
+TOPIC = "daskenv-task-runs"
+"""The topic of Dask's events on which workers tell of starts and ends."""
+
+ROUTES = "daskenv_routes"
+"""The attribute of a Dask worker under which it notes how it reaches each API, by its address."""
+
+ROOMS_KEPT = 8
+"""Rooms that a worker keeps open; those of kernels that died are closed beyond that."""
+
+EVENTS_OUT = 3.0
+"""Seconds that a worker waits, at the end of a flow run, for its events to go out."""
+
+LOOK = 500
+"""Milliseconds between looks for calls that Dask has cancelled."""
+
+TELL = 0.1
+"""Seconds for which starts and ends gather before they are told to the client."""
+
+
+class Room:
+    """What a worker keeps of one flow run: its context, opened once, and the calls that run.
+
+    A look every half second finds the calls that Dask has cancelled, because the flow ended or
+    its kernel died: their threads are interrupted, and their task runs end Crashed.
+
+    Parameters
+    ----------
+    room_id, run_id : str
+        Its own id, and that of the task runner that made it.
+    written : bytes
+        The flow run's context, as Prefect writes it, pickled.
+    route : mapping
+        How the API is reached from here; see `relay.route.Route.written`.
+    runner_type : type
+        The task runner that each call gets, for the tasks that it submits itself.
+    modules : Code
+        The user's own modules, which calls import.
+    """
+
+    def __init__(
+        self,
+        room_id: str,
+        run_id: str,
+        written: bytes,
+        route: Mapping[str, Any],
+        runner_type: Any,
+        modules: Code,
+    ) -> None:
+        self.room_id = room_id
+        self.run_id = run_id
+        self.written = written
+        self.route = route
+        self.packed = b""
+        self._runner_type = runner_type
+        self._modules = modules
+        self._opening = threading.Lock()
+        self._context: OpenContext | None = None
+        self._tasks: dict[str, Task[Any, Any]] = {}
+        self._calls: dict[str, Call] = {}
+        self._looks: PeriodicCallback | None = None
+        self._told: list[dict[str, Any]] = []
+        self._telling = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.room_id, self.run_id, self.written, self.route)
+        return Room, (*parts, self._runner_type, self._modules)
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls run in it."""
+        return bool(self._calls)
+
+    def run(
+        self,
+        calls: list[bytes],
+        upstream: list[list[bytes]],
+        packed: bytes,
+        code_id: str,
+        code: bytes,
+    ) -> list[bytes]:
+        """Run calls of one task one after another, and give their states pickled.
+
+        It never raises for what the user's code does.
+        """
+        worker = distributed.get_worker()
+        self.packed = packed
+        outcomes: list[bytes] = []
+        with self._modules.entered():
+            context = self._opened(worker)
+            for call in calls:
+                head = pickle.loads(call)  # noqa: S301 - the client's own
+                states = [upstream[which][place] for which, place in head["upstream"]]
+                outcomes.append(context.run(self._run, worker, head, states, code_id, code))
+                if head.get("stopped"):
+                    break
+        return outcomes
+
+    def close(self) -> None:
+        """Close the context once no call runs in it."""
+        with self._opening:
+            if self._looks is not None:
+                self._looks.stop()
+            if self._context is not None:
+                self._context.close()
+            self._context = self._looks = None
+
+    def tell_all(self, worker: Any) -> None:
+        """Tell the client now what happened to task runs; on the worker's loop."""
+        with self._telling:
+            told, self._told = self._told, []
+        if told:
+            worker.log_event(
+                TOPIC, {"run": self.run_id, "worker": worker.address, "task_runs": told}
+            )
+
+    def _opened(self, worker: Any) -> OpenContext:
+        with self._opening:
+            if self._context is None:
+                reached = settings_on(worker, self.route)
+                # It may hold what only the flow run's own modules can unpickle.
+                written = cloudpickle.loads(self.written)
+                settings = put_into(written["settings_context"], reached)
+                self._context = OpenContext({**written, "settings_context": settings})
+                routes = worker.__dict__.setdefault(ROUTES, {})
+                self._context.run(lambda: routes.update({api_url(): self.route}))
+                trust_own_cluster(worker)
+                worker.loop.add_callback(self._start_looking, worker)
+            context = self._context
+        for room in list(worker.__dict__[ROOMS].values())[:-ROOMS_KEPT]:
+            if not room.busy and room is not self:
+                worker.__dict__[ROOMS].pop(room.room_id, None)
+                room.close()
+        return context
+
+    def _start_looking(self, worker: Any) -> None:
+        self._looks = PeriodicCallback(lambda: self._look(worker), LOOK)
+        self._looks.start()
+
+    def _look(self, worker: Any) -> None:
+        for call in list(self._calls.values()):
+            known = worker.state.tasks.get(call.key)
+            if not call.stopped and (known is None or known.state == "cancelled"):
+                threading.Thread(target=self._stop, args=(call,), daemon=True).start()
+
+    def _stop(self, call: Call) -> None:
+        call.stop()
+        context = self._context
+        # Code in C is not interrupted, so the API is told now; the engine tells it again.
+        if context is not None and call.stopped:
+            time.sleep(1)
+            if str(call.task_run.id) in self._calls:
+                state: State[Any] = Crashed(message=str(Stopped()))
+                context.run(tell_state, call.task_run.model_copy(), state)
+
+    def _tell(self, worker: Any, told: dict[str, Any]) -> None:
+        """Tell the client what happens to a task run, together with what else happens now."""
+        with self._telling:
+            self._told.append(told)
+            first = len(self._told) == 1
+        if first:
+            # Each message wakes the worker's loop, the scheduler and the client.
+            worker.loop.add_callback(worker.loop.call_later, TELL, self.tell_all, worker)
+
+    def _run(
+        self, worker: Any, head: dict[str, Any], upstream: list[bytes], code_id: str, code: bytes
+    ) -> bytes:
+        task_run: TaskRun = head["task_run"]
+        about = {
+            "id": str(task_run.id),
+            "name": task_run.name,
+            "task": head["task"],
+            "start": time.time(),
+        }
+        self._tell(worker, {**about, "what": "started"})
+        reporter_of(worker)
+        send_events_to_this_api()
+        call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
+        try:
+            try:
+                state = self._state_of(call, head, upstream, code_id, code)
+                packed = self._pack_state(task_run, state)
+            finally:
+                call.over()
+        except Stopped as stopped:
+            call.over()
+            packed, _ = pack(self._crashed(task_run, str(stopped)))
+        finally:
+            self._calls.pop(about["id"], None)
+        head["stopped"] = call.stopped
+        seconds = time.time() - about["start"]
+        ended = {**about, "name": task_run.name, "state": task_run.state_name, "seconds": seconds}
+        self._tell(worker, {**ended, "what": "ended"})
+        return packed
+
+    def _state_of(
+        self, call: Call, head: dict[str, Any], upstream: list[bytes], code_id: str, code: bytes
+    ) -> State[Any]:
+        task_run = call.task_run
+        runner = self._runner_type(self)
+        with runner, task_run_in_flow_run(runner, head["tags"], head["assets"]):
+            announce(task_run)
+            try:
+                task = self._task(code_id, code)
+                parameters, wait_for = unpack_inputs(head["inputs"], upstream)
+            except Exception as error:  # noqa: BLE001 - unpickling runs any code
+                return self._crashed(
+                    task_run,
+                    f"the task or its arguments cannot be unpickled on this worker "
+                    f"({type(error).__name__}: {error}); install what it needs there",
+                )
+            try:
+                if task.isasync:
+                    state = run_async_task_call(
+                        task, task_run, parameters, wait_for, call.run_in_loop
+                    )
+                else:
+                    state = run_task_call(task, task_run, parameters, wait_for)
+            except Stopped:
+                raise
+            except BaseException as error:  # noqa: BLE001 - sys.exit() in a task ends here
+                if task_run.state is not None and task_run.state.is_final():
+                    state = task_run.state
+                else:
+                    state = self._crashed(task_run, f"{type(error).__name__}: {error}")
+            runner.ok = state.is_completed()
+            return state
+
+    def _task(self, code_id: str, code: bytes) -> Task[Any, Any]:
+        """Give a task; its code is unpickled once, as a module is imported once."""
+        with self._opening:
+            if code_id not in self._tasks:
+                self._tasks[code_id] = cloudpickle.loads(zlib.decompress(code))
+            return self._tasks[code_id]
+
+    def _crashed(self, task_run: TaskRun, message: str) -> State[Any]:
+        state: State[Any] = Crashed(message=message)
+        if task_run.state is None or not task_run.state.is_crashed():
+            tell_state(task_run, state)
+        return state
+
+    def _pack_state(self, task_run: TaskRun, state: State[Any]) -> bytes:
+        try:
+            if isinstance(error := getattr(state.data, "result", state.data), BaseException):
+                return pack_failure(state, error)
+            return pack(state)[0]
+        except Exception as error:  # noqa: BLE001 - pickling runs any code
+            result = getattr(state.data, "result", state.data)
+            return pack(
+                self._crashed(
+                    task_run,
+                    f"the result, a {type(result).__name__}, cannot be pickled to leave its "
+                    f"worker ({error}); return plain values, or write it to a file",
+                )
+            )[0]
+
+
+def route_here(worker: Any) -> Mapping[str, Any]:
+    """Say how the API of the current settings is reached, on a worker that reaches it."""
+    routes: dict[str, Mapping[str, Any]] = worker.__dict__.get(ROUTES, {})
+    return routes.get(api_url(), {"relayed": False, "url": None})
+
+
+async def leave_rooms(dask_worker: Any, run_id: str) -> None:
+    """Close a flow run's rooms on this worker, once what they tell is out.
+
+    The API may be told later, unless the client carries it there and may be about to leave.
+    """
+    rooms = dask_worker.__dict__.get(ROOMS, {})
+    leaving = [room for room in rooms.values() if room.run_id == run_id]
+    for room in leaving:
+        room.tell_all(dask_worker)
+    if any(room.route["relayed"] for room in leaving):
+        deadline = time.monotonic() + EVENTS_OUT
+        while pending_on(dask_worker) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+    for room in leaving:
+        if not room.busy:
+            rooms.pop(room.room_id, None)
+            room.close()
+
+
+def bytes_sent(dask_worker: Any) -> int:
+    """Count the bytes of results that this worker has sent since it started."""
+    return int(dask_worker.transfer_outgoing_bytes_total)
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

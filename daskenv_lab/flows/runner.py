@@ -1,0 +1,337 @@
+"""The task runners that send task calls to Dask: the base of the kernel's, and that on workers.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import contextvars
+import pickle
+import sys
+import threading
+import uuid
+import zlib
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+import distributed
+from prefect import Flow, Task
+from prefect.task_runners import TaskRunner
+
+from daskenv_lab.flows.future import DaskFuture, DaskFutureList
+from daskenv_lab.flows.ingraph import run_in_room
+from daskenv_lab.flows.prefect3 import (
+    current_flow,
+    current_flow_run,
+    current_tags,
+    new_task_run,
+    settings_in_force,
+    written_assets,
+    written_context,
+)
+from daskenv_lab.flows.room import Room, route_here
+from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task, travels
+from daskenv_lab.flows.sync.onworker import Code, current_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from uuid import UUID
+
+TASKS_KEPT = 100
+"""Tasks whose code is remembered as shipped; a loop may make a new task for each call."""
+
+
+class Prepared:
+    """A task call that is ready to be sent."""
+
+    def __init__(self, task_run_id: UUID, head: dict[str, Any], upstream: list[DaskFuture]) -> None:
+        self.task_run_id = task_run_id
+        self.head = head
+        self.upstream = upstream
+
+
+class DaskRunner(TaskRunner[DaskFuture]):
+    """A task runner that sends task calls to a Dask cluster and looks after them.
+
+    What all calls of a flow run have in common, its context, is shipped once, and the code of
+    each task once; both are keys of Dask's, which workers that come later fetch as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_id = uuid.uuid4().hex
+        self._futures: dict[str, DaskFuture] = {}
+        self._rooms: list[tuple[object, str, distributed.Future]] = []
+        self._codes: dict[int, tuple[Task[Any, Any], str, distributed.Future]] = {}
+        self._shipped: Code | None = None
+        self._flow_run: Any = None
+        self._ended = threading.Condition()
+        self._sending = threading.RLock()
+        self._mapping = threading.local()
+
+    def submit(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Any = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> DaskFuture:
+        """Send one call of a task to the cluster; Prefect calls it for `task.submit`."""
+        prepared = self._prepare(task, parameters, wait_for, dependencies or {})
+        gathered: list[Prepared] | None = getattr(self._mapping, "gathered", None)
+        if gathered is not None:
+            gathered.append(prepared)
+            return cast("DaskFuture", prepared)
+        return self._send(task, [prepared], 1)[0]
+
+    def map(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[Any] | None = None,
+    ) -> DaskFutureList:
+        """Send many calls of a task in one message; Prefect calls it for `task.map`.
+
+        Either all calls are sent, or none if one of them cannot travel.
+        """
+        gathered: list[Prepared] = []
+        self._mapping.gathered = gathered
+        try:
+            super().map(task, parameters, wait_for)
+        finally:
+            self._mapping.gathered = None
+        return DaskFutureList(  # type: ignore[abstract]
+            self._send(task, gathered, getattr(self._mapping, "batch", 1))
+        )
+
+    @contextlib.contextmanager
+    def batched(self, batch: int) -> Iterator[None]:
+        """Let maps that this thread makes meanwhile put `batch` calls into one Dask task."""
+        self._mapping.batch = batch
+        try:
+            yield
+        finally:
+            del self._mapping.batch
+
+    def finish(self, *, ok: bool) -> None:
+        """Wait for the calls that nobody awaited, or after a failure cancel what goes on."""
+        pending = [f for f in self._futures.values() if not f.done]
+        if ok:
+            for future in self._futures.values():
+                future.wait_until_done()
+                future.settle_fault()
+            return
+        for future in pending:
+            future.cancelled = True
+        if pending:
+            self._reach().cancel([f.wrapped_future for f in pending], force=True)
+        for future in self._futures.values():
+            if future.cancelled:
+                future.cancel()
+            else:
+                future.settle_fault()
+
+    @property
+    def flow_completed(self) -> bool:
+        """Whether the flow run, of which this is the task runner, has completed."""
+        state = self._flow_run.state if self._flow_run else None
+        return state is None or state.is_completed()
+
+    @abc.abstractmethod
+    def _reach(self) -> distributed.Client:
+        """Give the client of the cluster that the calls go to."""
+
+    @abc.abstractmethod
+    def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Write the flow run's context down, and how workers reach the API."""
+
+    @abc.abstractmethod
+    def _modules(self, client: distributed.Client) -> Code:
+        """Say which of the user's own modules the calls use."""
+
+    def _prepare(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Any,
+        dependencies: dict[str, set[Any]],
+    ) -> Prepared:
+        if not self._started:
+            raise RuntimeError("The task runner must be started before submitting work.")
+        client = self._reach()
+        self._flow_run = self._flow_run or current_flow_run()
+        if self._shipped is None:
+            # It says what travels by value, and so comes before all pickling.
+            self._shipped = self._modules(client)
+        inputs, upstream = pack_inputs(task, parameters, wait_for, client)
+        task_run = new_task_run(
+            task, parameters=parameters, wait_for=wait_for, dependencies=dependencies
+        )
+        head = {
+            "task_run": task_run,
+            "task": task.name,
+            "tags": current_tags(),
+            "assets": written_assets(task, task_run.id, task_run.task_inputs),
+            "inputs": inputs,
+        }
+        return Prepared(task_run.id, head, upstream)
+
+    def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
+        client = self._reach()
+        with self._sending:
+            room_id, room = self._room(client)
+            code_id, code = self._code(client, task)
+        chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
+        written = [_written(chunk) for chunk in chunks]
+        dask_futures = client.map(
+            run_in_room,
+            [calls for calls, _ in written],
+            [upstream for _, upstream in written],
+            key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
+            pure=False,
+            room_id=room_id,
+            room=room,
+            code_id=code_id,
+            code=code,
+        )
+        context = contextvars.copy_context()
+        futures: list[DaskFuture] = []
+        for chunk, (calls, _), dask_future in zip(chunks, written, dask_futures, strict=True):
+            made = [
+                DaskFuture(
+                    one.task_run_id,
+                    name=one.head["task_run"].name,
+                    task=task.name,
+                    head=call,
+                    dask_future=dask_future,
+                    place=place,
+                    upstream=one.upstream,
+                    ended=self._ended,
+                    context=context,
+                )
+                for place, (one, call) in enumerate(zip(chunk, calls, strict=True))
+            ]
+            self._futures.update((str(future.task_run_id), future) for future in made)
+            self._on_sent(made)
+            dask_future.add_done_callback(lambda _, made=made: self._on_done(made))
+            futures += made
+        return futures
+
+    def _on_sent(self, futures: list[DaskFuture]) -> None:
+        """Take note of calls that were sent together."""
+
+    def _on_done(self, futures: list[DaskFuture]) -> None:
+        """Take note of calls that Dask is done with."""
+        for future in futures:
+            future.on_dask_done()
+
+    def _room(self, client: distributed.Client) -> tuple[str, distributed.Future]:
+        settings = settings_in_force()
+        for before, room_id, shipped in self._rooms:
+            if before is settings:
+                return room_id, shipped
+        room_id = f"daskenv_room-{uuid.uuid4().hex}"
+        assert self._shipped is not None  # noqa: S101 - `_prepare` has shipped them
+        written, route = self._written_room()
+        room = Room(room_id, self.run_id, pack(written)[0], route, WorkerRunner, self._shipped)
+        shipped = _ship(client, room_id, zlib.compress(pack(room)[0]))
+        self._rooms.append((settings, room_id, shipped))
+        return room_id, shipped
+
+    def _code(
+        self, client: distributed.Client, task: Task[Any, Any]
+    ) -> tuple[str, distributed.Future]:
+        known = self._codes.get(id(task))
+        if known is None:
+            code_id = f"daskenv_code-{uuid.uuid4().hex}"
+            shipped = _ship(client, code_id, zlib.compress(pack_task(task), 1))
+            if len(self._codes) >= TASKS_KEPT:
+                self._codes.pop(next(iter(self._codes)))
+            # The task is kept, so that its id stays its own.
+            known = self._codes[id(task)] = (task, code_id, shipped)
+        return known[1:]
+
+
+class WorkerRunner(DaskRunner):
+    """The task runner inside tasks, and of flows that run inside tasks, on a worker."""
+
+    def __init__(self, room: Room | None = None) -> None:
+        super().__init__()
+        self.ok = False
+        self._own_room = room
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WorkerRunner, ()
+
+    def duplicate(self) -> WorkerRunner:
+        """Make another that belongs to no task run yet."""
+        return WorkerRunner()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
+        try:
+            # Of a flow that runs inside a task, the flow run tells; of a task, its room.
+            ended_well = self.ok if self._own_room else self.flow_completed
+            self.finish(ok=ended_well and exc_type is None)
+        finally:
+            super().__exit__(exc_type, exc_value, trace)
+
+    def _reach(self) -> distributed.Client:
+        return distributed.get_client()
+
+    def _modules(self, client: distributed.Client) -> Code:
+        del client
+        return current_code()
+
+    def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        return written_room(), route_here(distributed.get_worker())
+
+    def _room(self, client: distributed.Client) -> tuple[str, distributed.Future]:
+        if self._own_room is None:
+            return super()._room(client)
+        room = self._own_room
+        return room.room_id, _ship(client, room.room_id, room.packed)
+
+
+def _travelled() -> None:
+    raise RuntimeError("a flow cannot be called from the context that travelled to a worker")
+
+
+def written_room() -> dict[str, Any]:
+    """Write down the current flow run's context, without the flow's code and hooks.
+
+    What the flow's function mentions stays at home, as do the runner and its credentials.
+    """
+    flow = current_flow()
+    stand_in = Flow(
+        fn=_travelled,
+        name=flow.name if flow else "none",
+        version=flow.version if flow else None,
+        task_runner=cast("Any", WorkerRunner()),
+        validate_parameters=False,
+    )
+    written = written_context(stand_in)
+    if parameters := written["flow_run_context"].get("parameters"):
+        kept = {name: value for name, value in parameters.items() if travels(value)}
+        written["flow_run_context"]["parameters"] = kept
+    return written
+
+
+def _written(
+    chunk: Iterable[Prepared],
+) -> tuple[list[bytes], list[distributed.Future]]:
+    """Pickle the calls of one Dask task, and list what Dask must have ready for them."""
+    places: dict[distributed.Future, int] = {}
+    calls = []
+    for one in chunk:
+        needed = [(places.setdefault(f.wrapped_future, len(places)), f.place) for f in one.upstream]
+        calls.append(pickle.dumps({**one.head, "upstream": needed}))
+    return calls, list(places)
+
+
+def _ship(client: distributed.Client, key: str, packed: bytes) -> distributed.Future:
+    return client.submit(bytes, packed, key=key, pure=False)
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -1,0 +1,1 @@
+"""Packages: what is installed here, on the scheduler and on the workers, and what that means."""

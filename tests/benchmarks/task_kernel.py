@@ -1,0 +1,165 @@
+"""One measurement of `bench_tasks.py`, in a process of its own that plays a fresh kernel.
+
+It is given an order as JSON on its command line, and prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dask.config
+import psutil
+from prefect import Task, flow, task
+from prefect.client.orchestration import get_client
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect_dask import DaskTaskRunner
+
+import daskenv_lab
+from daskenv_lab import DaskExecutor
+from daskenv_lab.flows.api import prefect_api
+from daskenv_lab.flows.target import reach
+
+WARM = 20
+"""Tasks of the run before, which opens and imports what later runs find open."""
+
+MEGABYTE = 1_000_000
+
+Told = dict[str, float | None]
+
+
+def double(x: int) -> int:
+    """Double a number: a trivial task."""
+    return 2 * x
+
+
+def large(x: int) -> bytes:
+    """Give a megabyte that no compression makes smaller."""
+    return random.randbytes(MEGABYTE)
+
+
+WORK: dict[str, Callable[[int], Any]] = {"trivial": double, "large": large}
+
+
+class Meter:
+    """Looks at this process's memory, and tells by how much it grew."""
+
+    def __init__(self, *, trace: bool) -> None:
+        self._trace = trace
+        if trace:
+            tracemalloc.start()
+        self._before = self._now()
+
+    def grown(self) -> int:
+        """Count the bytes that came since; with tracing, of Python's objects alone."""
+        return self._now() - self._before
+
+    def _now(self) -> int:
+        gc.collect()
+        if self._trace:
+            return tracemalloc.get_traced_memory()[0]
+        return int(psutil.Process().memory_info().rss)
+
+
+def main(order: dict[str, Any]) -> Told:
+    """Run what the order asks for: a `runner`, a `case`, `n` tasks, and a `target`."""
+    dask.config.set({"daskenv.prefect.route": order["route"]})
+    reached = reach(order["target"])
+    try:
+        if order["runner"] == "client.map":
+            return on_the_client(reached.connection.client, order)
+        with prefect_api():
+            return in_a_flow(reached.connection, order)
+    finally:
+        reached.connection.close()
+
+
+def on_the_client(client: Any, order: dict[str, Any]) -> Told:
+    """Time plain tasks of Dask's, without Prefect."""
+    work, n = WORK[order["case"]], order["n"]
+    client.gather(client.map(work, range(WARM), pure=False))
+    meter = Meter(trace=order["trace"])
+    began = time.perf_counter()
+    futures = client.map(work, range(n), pure=False)
+    submitted = time.perf_counter() - began
+    results = client.gather(futures)
+    wall = time.perf_counter() - began
+    told: Told = {"wall": wall, "results": wall, "submit": submitted, "held": meter.grown()}
+    assert len(results) == n
+    del futures, results
+    return {**told, "left": meter.grown()}
+
+
+def in_a_flow(connection: Any, order: dict[str, Any]) -> Told:
+    """Time a flow run from its call to its return, and then wait until the API knows of all."""
+    work = task(WORK[order["case"]])
+    mapped = in_batches if order["runner"] == "batch" else one_by_one
+    meter: Meter | None = None
+    told: Told = {}
+
+    @flow
+    def many(n: int) -> None:
+        began = time.perf_counter()
+        futures = mapped(work, range(n), order["batch"])
+        told["submit"] = time.perf_counter() - began
+        results = futures.result()
+        told["results"] = time.perf_counter() - began
+        assert len(results) == n
+        told["held"] = meter.grown() if meter else None
+
+    timed = many.with_options(task_runner=runner(order["runner"], connection))
+    timed(WARM)
+    meter = Meter(trace=order["trace"])
+    began = time.perf_counter()
+    state = timed(order["n"], return_state=True)
+    wall = time.perf_counter() - began
+    assert state.is_completed(), state
+    flow_run_id = str(state.state_details.flow_run_id)
+    recorded = seconds_until_recorded(flow_run_id, order["n"], order["patience"])
+    return {**told, "wall": wall, "recorded": recorded, "left": meter.grown()}
+
+
+def runner(name: str, connection: Any) -> Any:
+    """Make the task runner of that name."""
+    if name == "thread runner":
+        return ThreadPoolTaskRunner()
+    if name == "prefect-dask":
+        security = {"security": connection.security}
+        return DaskTaskRunner(address=connection.address, client_kwargs=security)
+    return DaskExecutor(connection)
+
+
+def one_by_one(work: Task[Any, Any], xs: Iterable[int], batch: int) -> Any:
+    """Map as one does."""
+    return work.map(xs)
+
+
+def in_batches(work: Task[Any, Any], xs: Iterable[int], batch: int) -> Any:
+    """Map with several task runs in each Dask task."""
+    return daskenv_lab.map(work, xs, batch=batch)
+
+
+def seconds_until_recorded(flow_run_id: str, n: int, patience: float) -> float | None:
+    """Wait until the API has as many task runs that completed; None if it has not in time."""
+    chosen = {
+        "flow_run_id": {"any_": [flow_run_id]},
+        "state": {"type": {"any_": ["COMPLETED"]}},
+    }
+    began = time.perf_counter()
+    with get_client(sync_client=True) as client:
+        while (waited := time.perf_counter() - began) < patience:
+            counted = client._client.post("/task_runs/count", json={"task_runs": chosen})
+            if counted.raise_for_status().json() >= n:
+                return waited
+            time.sleep(0.5)
+    return None
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(json.loads(sys.argv[1]))) + "\n")

@@ -1,0 +1,1 @@
+"""What the API records of the same flows with prefect-dask and with `DaskExecutor`."""
