@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Secret,
     )
     from daskenv_lab.errors import DaskEnvLabError
-    from daskenv_lab.flows import DaskExecutor, map, run
+    from daskenv_lab.flows import DaskExecutor, map, run  # noqa: A004 - as `task.map`
     from daskenv_lab.inventory import detach, down, ls, reap
     from daskenv_lab.lifecycle import connect, up
     from daskenv_lab.report import FlowRunReport, TaskRunReport

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import distributed
-    from prefect import Task
 
     from daskenv_lab.flows.future import DaskFuture
 
@@ -174,9 +173,9 @@ class DaskExecutor(DaskRunner):
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
 
-    def _code(self, client: distributed.Client, task: Task[Any, Any]) -> Any:
+    def _parcel(self, *args: Any) -> tuple[str, str, distributed.Future]:
         try:
-            return super()._code(client, task)
+            return super()._parcel(*args)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
 
@@ -236,8 +235,7 @@ class DaskExecutor(DaskRunner):
                 leaving.join(LEAVE)
                 self._await_ends()
         # Dask forgets the flow run's context and code with them.
-        self._rooms.clear()
-        self._codes.clear()
+        self._parcels.clear()
 
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""

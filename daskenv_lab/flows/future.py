@@ -169,6 +169,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
                 return
             try:
                 self._final_state = cloudpickle.loads(outcomes[self.place])
+                self._upstream = []
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 what = f"{type(error).__name__}: {error}"
                 message = f"the result of {self.name!r} cannot be unpickled here ({what})"

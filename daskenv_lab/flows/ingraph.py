@@ -13,11 +13,11 @@ ROOMS = "daskenv_rooms"
 
 
 def run_in_room(
-    calls: list[bytes], upstream: list[Any], *, room_id: str, room: bytes, code_id: str, code: bytes
+    calls: list[bytes], upstream: list[Any], *, room_id: str, task_id: str, parcel: bytes
 ) -> Any:
     """Run calls of one task, one after another, in their flow run's room.
 
-    The room is opened on the first call, and its task unpickled on the first call of each task.
+    The room is opened on the first call, and a task unpickled on its first call.
 
     Parameters
     ----------
@@ -25,26 +25,28 @@ def run_in_room(
         What differs between the calls, pickled.
     upstream : list of list of bytes
         What this function returned for the calls whose results these ones take.
-    room_id, code_id : str
+    room_id, task_id : str
         The ids under which this worker keeps the room, and the room keeps the task.
-    room, code : bytes
-        The room and the task, pickled and compressed.
+    parcel : bytes
+        The room and the task, each pickled and compressed, as a pickled pair.
 
     Returns
     -------
     list of bytes
         The final state of each call's task run with its result, pickled.
     """
+    import pickle
     import zlib
 
     import cloudpickle
     import distributed
 
     rooms = distributed.get_worker().__dict__.setdefault("daskenv_rooms", {})
-    known = rooms.get(room_id)
-    if known is None:
-        known = rooms.setdefault(room_id, cloudpickle.loads(zlib.decompress(room)))
-    return known.run(calls, upstream, room, code_id, code)
+    packed = pickle.loads(parcel)  # noqa: S301 - the client's own
+    room = rooms.get(room_id)
+    if room is None:
+        room = rooms.setdefault(room_id, cloudpickle.loads(zlib.decompress(packed[0])))
+    return room.run(calls, upstream, task_id, packed)
 
 
 # Dask pickles a graph with pickle, which would write this function by its module's name, and takes

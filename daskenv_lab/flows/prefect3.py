@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
+from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
 from prefect.context import (
     AssetContext,
     FlowRunContext,
@@ -26,7 +27,11 @@ from prefect.context import (
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.settings import PREFECT_API_URL
-from prefect.task_engine import _create_task_run_locally, run_task_async, run_task_sync
+from prefect.task_engine import (
+    AsyncTaskRunEngine,
+    SyncTaskRunEngine,
+    _create_task_run_locally,
+)
 from prefect.tasks import MaterializingTask
 from prefect.utilities.engine import (
     collect_task_run_inputs_sync,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 
     from prefect import Flow, Task
     from prefect.client.schemas.objects import State, TaskRun
+    from prefect.events.schemas.events import Event
 
 
 def new_task_run(
@@ -61,12 +67,13 @@ def new_task_run(
     return task_run
 
 
-def announce(task_run: TaskRun) -> None:
+def announce(task_run: TaskRun) -> Event | None:
     """Tell the API of a task run in its first state, as Prefect's engine does."""
-    if task_run.state is not None:
-        emit_task_run_state_change_event(
-            task_run=task_run, initial_state=None, validated_state=task_run.state
-        )
+    if task_run.state is None:
+        return None
+    return emit_task_run_state_change_event(
+        task_run=task_run, initial_state=None, validated_state=task_run.state
+    )
 
 
 def tell_state(task_run: TaskRun, state: State[Any]) -> None:
@@ -217,18 +224,28 @@ def task_run_in_flow_run(
 
 
 def run_task_call(
-    task: Task[Any, Any], task_run: TaskRun, parameters: dict[str, Any], wait_for: Any
+    task: Task[Any, Any],
+    task_run: TaskRun,
+    parameters: dict[str, Any],
+    wait_for: Any,
+    after: Event | None,
 ) -> State[Any]:
-    """Run a synchronous task in Prefect's engine."""
-    state = run_task_sync(
-        task=task,
-        task_run=task_run,
-        task_run_id=task_run.id,
-        parameters=parameters,
-        wait_for=wait_for,
-        return_type="state",
+    """Run a synchronous task in Prefect's engine; the events that it tells follow `after`."""
+    engine: SyncTaskRunEngine[Any, Any] = SyncTaskRunEngine(
+        task=task, task_run=task_run, parameters=parameters, wait_for=wait_for
     )
-    return cast("State[Any]", state)
+    engine._last_event = after
+    with engine.start(task_run_id=task_run.id):
+        while engine.is_running():
+            engine.wait_until_ready()
+            with (
+                engine.asset_context(),
+                engine.run_context(),
+                engine.transaction_context() as transaction,
+            ):
+                engine.call_task_fn(transaction)
+            raise_if_flow_run_suspension_requested()
+    return engine.state
 
 
 def run_async_task_call(
@@ -236,6 +253,7 @@ def run_async_task_call(
     task_run: TaskRun,
     parameters: dict[str, Any],
     wait_for: Any,
+    after: Event | None,
     started: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None],
 ) -> State[Any]:
     """Run an asynchronous task in Prefect's engine, in an event loop of its own."""
@@ -244,15 +262,21 @@ def run_async_task_call(
         current = asyncio.current_task()
         assert current is not None  # noqa: S101 - a coroutine always runs in a task
         started(asyncio.get_running_loop(), current)
-        state = await run_task_async(
-            task=task,
-            task_run=task_run,
-            task_run_id=task_run.id,
-            parameters=parameters,
-            wait_for=wait_for,
-            return_type="state",
+        engine: AsyncTaskRunEngine[Any, Any] = AsyncTaskRunEngine(
+            task=task, task_run=task_run, parameters=parameters, wait_for=wait_for
         )
-        return cast("State[Any]", state)
+        engine._last_event = after
+        async with engine.start(task_run_id=task_run.id):
+            while engine.is_running():
+                await engine.wait_until_ready()
+                async with (
+                    engine.asset_context(),
+                    engine.run_context(),
+                    engine.transaction_context() as transaction,
+                ):
+                    await engine.call_task_fn(transaction)
+                raise_if_flow_run_suspension_requested()
+        return engine.state
 
     return asyncio.run(call())
 

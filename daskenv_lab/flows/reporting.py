@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 import httpx
+import orjson
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.exceptions import PrefectHTTPStatusError
@@ -48,6 +50,9 @@ EVENTS_AT_ONCE = 200
 
 KEPT = 50_000
 """Events, and log lines, that wait for an API which does not answer; the oldest go first."""
+
+COMMON_KEPT = 1_000
+"""Flow runs, with their task runs' tags, whose common resources are remembered."""
 
 PATIENCE = 60.0
 """Seconds for which an API that does not answer is tried again."""
@@ -143,7 +148,7 @@ class Reporter:
             self._under_way = len(events) + len(logs)
             try:
                 await self._send_events(events)
-                await self._send("/logs/", logs)
+                await self._send("/logs/", [orjson.dumps(log) for log in logs])
                 self._failing_since = None
             except httpx.HTTPError as error:
                 self._events.extendleft(reversed(events))
@@ -156,25 +161,25 @@ class Reporter:
     async def _send_events(self, events: list[tuple[Event, contextvars.Context]]) -> None:
         for event, context in events:
             with temporary_context(context=context):
-                await self._sender.attach_related_resources_from_context(event)
-        await self._send("/events", [event.model_dump(mode="json") for event, _ in events])
+                await self._sender.relate(event)
+        await self._send("/events", [event.model_dump_json().encode() for event, _ in events])
 
     def _next_logs(self) -> list[dict[str, Any]]:
         taken: list[dict[str, Any]] = []
         size = 0
         while self._logs and size < self._log_bytes:
             taken.append(self._logs.popleft())
-            size += taken[-1].get("__payload_size__", 0)
+            size += taken[-1].pop("__payload_size__", 0)
         return taken
 
-    async def _send(self, path: Any, items: list[dict[str, Any]]) -> None:
+    async def _send(self, path: Any, items: list[bytes]) -> None:
         """Send a batch; of one that is refused, send each, and let go of those that are refused."""
         if not items:
             return
-        told = [{k: v for k, v in item.items() if k != "__payload_size__"} for item in items]
-        assert self._sender.client is not None  # noqa: S101 - `_send_all` has opened it
+        content = b"[" + b",".join(items) + b"]"
+        headers = {"Content-Type": "application/json"}
         try:
-            await self._sender.client.request("POST", path, json=told)
+            await self._sender.client.request("POST", path, content=content, headers=headers)
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code >= 500 or code in (408, 429):
@@ -210,6 +215,7 @@ class BatchedEvents(EventsWorker):
         self._key = hash((EventsWorker, PrefectEventsClient, options))
         self._reporters = reporters
         self._url = url
+        self._common: dict[tuple[Any, ...], list[Any]] = {}
 
     @property
     def client(self) -> Any:
@@ -225,6 +231,25 @@ class BatchedEvents(EventsWorker):
         # Prefect keeps one sender for the process, where flow runs of two APIs may run at once.
         url = str(PREFECT_API_URL.value())
         (self._reporters.get(url) or self._reporters[self._url]).take_event(item)
+
+    async def relate(self, event: Event) -> None:
+        """Name the resources that an event is about, such as its flow run and flow."""
+        context = FlowRunContext.get()
+        own_run = event.event.startswith("prefect.task-run.") and TaskRunContext.get()
+        if not own_run or context is None or context.flow_run is None:
+            await self.attach_related_resources_from_context(event)
+            return
+        # All task runs of a flow run with the same tags have these in common; to find them takes
+        # longer than all else that is done with an event.
+        key = (context.flow_run.id, *(resource.id for resource in event.related))
+        if key not in self._common:
+            before = len(event.related)
+            await self.attach_related_resources_from_context(event)
+            if len(self._common) >= COMMON_KEPT:
+                self._common.clear()
+            self._common[key] = event.related[before:]
+        else:
+            event.related += self._common[key]
 
     def put_in_place(self) -> None:
         """Be found where Prefect looks for its sender."""

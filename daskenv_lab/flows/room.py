@@ -33,8 +33,7 @@ from daskenv_lab.flows.prefect3 import (
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
 from daskenv_lab.flows.reporting import pending_on, reporter_of
-from daskenv_lab.flows.shipping import pack, pack_failure, unpack_inputs
-from daskenv_lab.flows.sync.onworker import Code
+from daskenv_lab.flows.shipping import pack, pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.trust import trust_own_cluster
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
+
+    from daskenv_lab.flows.sync.onworker import Code
 
 TOPIC = "daskenv-task-runs"
 """The topic of Dask's events on which workers tell of starts and ends."""
@@ -119,23 +120,22 @@ class Room:
         self,
         calls: list[bytes],
         upstream: list[list[bytes]],
-        packed: bytes,
-        code_id: str,
-        code: bytes,
+        task_id: str,
+        parcel: tuple[bytes, bytes],
     ) -> list[bytes]:
         """Run calls of one task one after another, and give their states pickled.
 
         It never raises for what the user's code does.
         """
         worker = distributed.get_worker()
-        self.packed = packed
+        self.packed, code = parcel
         outcomes: list[bytes] = []
         with self._modules.entered():
             context = self._opened(worker)
             for call in calls:
                 head = pickle.loads(call)  # noqa: S301 - the client's own
                 states = [upstream[which][place] for which, place in head["upstream"]]
-                outcomes.append(context.run(self._run, worker, head, states, code_id, code))
+                outcomes.append(context.run(self._run, worker, head, states, task_id, code))
                 if head.get("stopped"):
                     break
         return outcomes
@@ -207,7 +207,7 @@ class Room:
             worker.loop.add_callback(worker.loop.call_later, TELL, self.tell_all, worker)
 
     def _run(
-        self, worker: Any, head: dict[str, Any], upstream: list[bytes], code_id: str, code: bytes
+        self, worker: Any, head: dict[str, Any], upstream: list[bytes], task_id: str, code: bytes
     ) -> bytes:
         task_run: TaskRun = head["task_run"]
         about = {
@@ -222,7 +222,7 @@ class Room:
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
         try:
             try:
-                state = self._state_of(call, head, upstream, code_id, code)
+                state = self._state_of(call, head, upstream, task_id, code)
                 packed = self._pack_state(task_run, state)
             finally:
                 call.over()
@@ -238,14 +238,14 @@ class Room:
         return packed
 
     def _state_of(
-        self, call: Call, head: dict[str, Any], upstream: list[bytes], code_id: str, code: bytes
+        self, call: Call, head: dict[str, Any], upstream: list[bytes], task_id: str, code: bytes
     ) -> State[Any]:
         task_run = call.task_run
         runner = self._runner_type(self)
         with runner, task_run_in_flow_run(runner, head["tags"], head["assets"]):
-            announce(task_run)
+            first = announce(task_run)
             try:
-                task = self._task(code_id, code)
+                task = self._task(task_id, code)
                 parameters, wait_for = unpack_inputs(head["inputs"], upstream)
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 return self._crashed(
@@ -256,10 +256,10 @@ class Room:
             try:
                 if task.isasync:
                     state = run_async_task_call(
-                        task, task_run, parameters, wait_for, call.run_in_loop
+                        task, task_run, parameters, wait_for, first, call.run_in_loop
                     )
                 else:
-                    state = run_task_call(task, task_run, parameters, wait_for)
+                    state = run_task_call(task, task_run, parameters, wait_for, first)
             except Stopped:
                 raise
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a task ends here
@@ -270,12 +270,12 @@ class Room:
             runner.ok = state.is_completed()
             return state
 
-    def _task(self, code_id: str, code: bytes) -> Task[Any, Any]:
+    def _task(self, task_id: str, code: bytes) -> Task[Any, Any]:
         """Give a task; its code is unpickled once, as a module is imported once."""
         with self._opening:
-            if code_id not in self._tasks:
-                self._tasks[code_id] = cloudpickle.loads(zlib.decompress(code))
-            return self._tasks[code_id]
+            if task_id not in self._tasks:
+                self._tasks[task_id] = cloudpickle.loads(zlib.decompress(code))
+            return self._tasks[task_id]
 
     def _crashed(self, task_run: TaskRun, message: str) -> State[Any]:
         state: State[Any] = Crashed(message=message)
@@ -284,12 +284,12 @@ class Room:
         return state
 
     def _pack_state(self, task_run: TaskRun, state: State[Any]) -> bytes:
+        result = getattr(state.data, "result", state.data)
         try:
-            if isinstance(error := getattr(state.data, "result", state.data), BaseException):
-                return pack_failure(state, error)
-            return pack(state)[0]
+            if isinstance(result, BaseException):
+                return pack_failure(state, result)
+            return pack_state(state, result)
         except Exception as error:  # noqa: BLE001 - pickling runs any code
-            result = getattr(state.data, "result", state.data)
             return pack(
                 self._crashed(
                     task_run,

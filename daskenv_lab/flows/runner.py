@@ -55,16 +55,16 @@ class Prepared:
 class DaskRunner(TaskRunner[DaskFuture]):
     """A task runner that sends task calls to a Dask cluster and looks after them.
 
-    What all calls of a flow run have in common, its context, is shipped once, and the code of
-    each task once; both are keys of Dask's, which workers that come later fetch as well.
+    The flow run's context and a task's code are shipped once for each task and worker, and each
+    call refers to them: they are a key of Dask's, which workers that come later fetch as well.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.run_id = uuid.uuid4().hex
         self._futures: dict[str, DaskFuture] = {}
-        self._rooms: list[tuple[object, str, distributed.Future]] = []
-        self._codes: dict[int, tuple[Task[Any, Any], str, distributed.Future]] = {}
+        self._rooms: list[tuple[object, str, bytes]] = []
+        self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, distributed.Future]] = {}
         self._shipped: Code | None = None
         self._flow_run: Any = None
         self._ended = threading.Condition()
@@ -181,8 +181,7 @@ class DaskRunner(TaskRunner[DaskFuture]):
     def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
         client = self._reach()
         with self._sending:
-            room_id, room = self._room(client)
-            code_id, code = self._code(client, task)
+            room_id, task_id, parcel = self._parcel(client, task)
         chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
         written = [_written(chunk) for chunk in chunks]
         dask_futures = client.map(
@@ -192,9 +191,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
             key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
             pure=False,
             room_id=room_id,
-            room=room,
-            code_id=code_id,
-            code=code,
+            task_id=task_id,
+            parcel=parcel,
         )
         context = contextvars.copy_context()
         futures: list[DaskFuture] = []
@@ -227,31 +225,34 @@ class DaskRunner(TaskRunner[DaskFuture]):
         for future in futures:
             future.on_dask_done()
 
-    def _room(self, client: distributed.Client) -> tuple[str, distributed.Future]:
+    def _parcel(
+        self, client: distributed.Client, task: Task[Any, Any]
+    ) -> tuple[str, str, distributed.Future]:
+        """Ship the flow run's context and a task's code, unless that is done."""
+        room_id, room = self._room()
+        known = self._parcels.get((room_id, id(task)))
+        if known is None:
+            task_id = f"daskenv_task-{uuid.uuid4().hex}"
+            packed = pickle.dumps((room, zlib.compress(pack_task(task))))
+            shipped = client.submit(bytes, packed, key=task_id, pure=False)
+            if len(self._parcels) >= TASKS_KEPT:
+                self._parcels.pop(next(iter(self._parcels)))
+            # The task is kept, so that its id stays its own.
+            known = self._parcels[room_id, id(task)] = (task, task_id, shipped)
+        return room_id, *known[1:]
+
+    def _room(self) -> tuple[str, bytes]:
         settings = settings_in_force()
-        for before, room_id, shipped in self._rooms:
+        for before, room_id, packed in self._rooms:
             if before is settings:
-                return room_id, shipped
-        room_id = f"daskenv_room-{uuid.uuid4().hex}"
+                return room_id, packed
+        room_id = uuid.uuid4().hex
         assert self._shipped is not None  # noqa: S101 - `_prepare` has shipped them
         written, route = self._written_room()
         room = Room(room_id, self.run_id, pack(written)[0], route, WorkerRunner, self._shipped)
-        shipped = _ship(client, room_id, zlib.compress(pack(room)[0]))
-        self._rooms.append((settings, room_id, shipped))
-        return room_id, shipped
-
-    def _code(
-        self, client: distributed.Client, task: Task[Any, Any]
-    ) -> tuple[str, distributed.Future]:
-        known = self._codes.get(id(task))
-        if known is None:
-            code_id = f"daskenv_code-{uuid.uuid4().hex}"
-            shipped = _ship(client, code_id, zlib.compress(pack_task(task), 1))
-            if len(self._codes) >= TASKS_KEPT:
-                self._codes.pop(next(iter(self._codes)))
-            # The task is kept, so that its id stays its own.
-            known = self._codes[id(task)] = (task, code_id, shipped)
-        return known[1:]
+        packed = zlib.compress(pack(room)[0])
+        self._rooms.append((settings, room_id, packed))
+        return room_id, packed
 
 
 class WorkerRunner(DaskRunner):
@@ -287,11 +288,10 @@ class WorkerRunner(DaskRunner):
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
         return written_room(), route_here(distributed.get_worker())
 
-    def _room(self, client: distributed.Client) -> tuple[str, distributed.Future]:
+    def _room(self) -> tuple[str, bytes]:
         if self._own_room is None:
-            return super()._room(client)
-        room = self._own_room
-        return room.room_id, _ship(client, room.room_id, room.packed)
+            return super()._room()
+        return self._own_room.room_id, self._own_room.packed
 
 
 def _travelled() -> None:
@@ -328,10 +328,6 @@ def _written(
         needed = [(places.setdefault(f.wrapped_future, len(places)), f.place) for f in one.upstream]
         calls.append(pickle.dumps({**one.head, "upstream": needed}))
     return calls, list(places)
-
-
-def _ship(client: distributed.Client, key: str, packed: bytes) -> distributed.Future:
-    return client.submit(bytes, packed, key=key, pure=False)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 
+_PLAIN = (bool, bytes, float, int, str, type(None))
+
+
 class CannotTravel(TypeError):
     """Something that must travel cannot be pickled; the message names it."""
 
@@ -123,6 +126,14 @@ def unpack_inputs(packed: bytes, upstream: list[bytes]) -> tuple[dict[str, Any],
     """Unpickle what `pack_inputs` pickled; `upstream` holds the states it builds on, pickled."""
     unpacked: tuple[dict[str, Any], Any] = Unpacker(io.BytesIO(packed), upstream).load()
     return unpacked
+
+
+def pack_state(state: State[Any], result: Any) -> bytes:
+    """Pickle a state that holds a result."""
+    if type(result) in _PLAIN:
+        # Pickle alone is five times as fast as with a look at each object.
+        return pickle.dumps(state)
+    return pack(state)[0]
 
 
 def pack_failure(state: State[Any], error: BaseException) -> bytes:

@@ -100,15 +100,15 @@ class Bench:
 
     def memory(self, n: int) -> None:
         """Print by how much the client grows."""
-        print(f"\n| {n} trivial tasks: bytes for each | held | after the run | asked |")
-        print("|---|---|---|---|", flush=True)
+        rows = []
         for runner in (r for r in RUNNERS if r in self._chosen.runners):
             for trace in (False, True):
                 seen = self.measure(runner, n, trace=trace)
+                name = f"{NAMES.get(runner, runner)}, {'Python objects' if trace else 'process'}"
                 held, left = ((seen[key] or 0) / n for key in ("held", "left"))
-                what = "Python's objects" if trace else "process"
-                name = NAMES.get(runner, runner)
-                print(f"| {name}, {what} | {held:.0f} | {left:.0f} | 5000 |", flush=True)
+                rows.append(f"| {name} | {held:.0f} | {left:.0f} | 5000 |")
+        print(f"\n| {n} trivial tasks: bytes for each | held | after the run | asked |")
+        print("|---|---|---|---|", *rows, sep="\n", flush=True)
 
     def curve(self, sizes: list[int]) -> None:
         """Print what a task costs among more and more."""
