@@ -173,7 +173,7 @@ class DaskExecutor(DaskRunner):
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
 
-    def _parcel(self, *args: Any) -> tuple[str, str, distributed.Future]:
+    def _parcel(self, *args: Any) -> tuple[str, str, Any]:
         try:
             return super()._parcel(*args)
         except CannotTravel as error:
@@ -236,6 +236,7 @@ class DaskExecutor(DaskRunner):
                 self._await_ends()
         # Dask forgets the flow run's context and code with them.
         self._parcels.clear()
+        self._shipped_keys.clear()
 
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""

@@ -13,7 +13,7 @@ ROOMS = "daskenv_rooms"
 
 
 def run_in_room(
-    calls: list[bytes], upstream: list[Any], *, room_id: str, task_id: str, parcel: bytes
+    calls: list[bytes], upstream: list[Any], parcel: bytes, *, room_id: str, task_id: str
 ) -> Any:
     """Run calls of one task, one after another, in their flow run's room.
 
@@ -25,10 +25,10 @@ def run_in_room(
         What differs between the calls, pickled.
     upstream : list of list of bytes
         What this function returned for the calls whose results these ones take.
-    room_id, task_id : str
-        The ids under which this worker keeps the room, and the room keeps the task.
     parcel : bytes
         The room and the task, each pickled and compressed, as a pickled pair.
+    room_id, task_id : str
+        The ids under which this worker keeps the room, and the room keeps the task.
 
     Returns
     -------

@@ -43,6 +43,10 @@ TASKS_KEPT = 100
 """Tasks whose code is remembered as shipped; a loop may make a new task for each call."""
 
 
+FEW = 32
+"""Dask tasks in one message up to which the flow run's context travels with each: some 20 kB."""
+
+
 class Prepared:
     """A task call that is ready to be sent."""
 
@@ -55,8 +59,9 @@ class Prepared:
 class DaskRunner(TaskRunner[DaskFuture]):
     """A task runner that sends task calls to a Dask cluster and looks after them.
 
-    The flow run's context and a task's code are shipped once for each task and worker, and each
-    call refers to them: they are a key of Dask's, which workers that come later fetch as well.
+    The flow run's context and a task's code are a key of Dask's for a map of many calls, which
+    workers fetch once, those that come later as well; they travel with the calls of a small map,
+    and with each call that is submitted by itself.
     """
 
     def __init__(self) -> None:
@@ -64,7 +69,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
         self.run_id = uuid.uuid4().hex
         self._futures: dict[str, DaskFuture] = {}
         self._rooms: list[tuple[object, str, bytes]] = []
-        self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, distributed.Future]] = {}
+        self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, bytes]] = {}
+        self._shipped_keys: dict[str, distributed.Future] = {}
         self._shipped: Code | None = None
         self._flow_run: Any = None
         self._ended = threading.Condition()
@@ -181,18 +187,19 @@ class DaskRunner(TaskRunner[DaskFuture]):
     def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
         client = self._reach()
         with self._sending:
-            room_id, task_id, parcel = self._parcel(client, task)
+            room_id, task_id, parcel = self._parcel(client, task, len(prepared) > FEW * batch)
         chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
         written = [_written(chunk) for chunk in chunks]
         dask_futures = client.map(
             run_in_room,
             [calls for calls, _ in written],
             [upstream for _, upstream in written],
+            # By place: Dask makes a key of a large argument that is given by name.
+            [parcel] * len(chunks),
             key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
             pure=False,
             room_id=room_id,
             task_id=task_id,
-            parcel=parcel,
         )
         context = contextvars.copy_context()
         futures: list[DaskFuture] = []
@@ -226,20 +233,26 @@ class DaskRunner(TaskRunner[DaskFuture]):
             future.on_dask_done()
 
     def _parcel(
-        self, client: distributed.Client, task: Task[Any, Any]
-    ) -> tuple[str, str, distributed.Future]:
-        """Ship the flow run's context and a task's code, unless that is done."""
+        self, client: distributed.Client, task: Task[Any, Any], many: bool
+    ) -> tuple[str, str, bytes | distributed.Future]:
+        """Give the flow run's context and a task's code; shipped, where it is for many calls."""
         room_id, room = self._room()
         known = self._parcels.get((room_id, id(task)))
         if known is None:
             task_id = f"daskenv_task-{uuid.uuid4().hex}"
             packed = pickle.dumps((room, zlib.compress(pack_task(task))))
-            shipped = client.submit(bytes, packed, key=task_id, pure=False)
             if len(self._parcels) >= TASKS_KEPT:
                 self._parcels.pop(next(iter(self._parcels)))
             # The task is kept, so that its id stays its own.
-            known = self._parcels[room_id, id(task)] = (task, task_id, shipped)
-        return room_id, *known[1:]
+            known = self._parcels[room_id, id(task)] = (task, task_id, packed)
+        _, task_id, packed = known
+        if not many:
+            # Dask would send all of a few calls to the one worker that holds the key.
+            return room_id, task_id, packed
+        if task_id not in self._shipped_keys:
+            shipped = client.submit(bytes, packed, key=task_id, pure=False)
+            self._shipped_keys[task_id] = shipped
+        return room_id, task_id, self._shipped_keys[task_id]
 
     def _room(self) -> tuple[str, bytes]:
         settings = settings_in_force()
