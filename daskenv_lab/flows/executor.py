@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
+from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.prefect3 import current_flow
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import route_for
 from daskenv_lab.flows.room import leave_rooms
-from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, written_room
+from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room, written_room
 from daskenv_lab.flows.shipping import CannotTravel
 from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from daskenv_lab.flows.future import DaskFuture
 
 _log = logging.getLogger(__name__)
+_engines = Engines()
 
 LEAVE = 8.0
 """Seconds that the end of a flow run waits for workers to close its rooms."""
@@ -178,6 +180,9 @@ class DaskExecutor(DaskRunner):
             return super()._parcel(*args)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
+
+    def _engine(self, client: distributed.Client) -> str:
+        return _engines.ensure(client, open_room)
 
     def _modules(self, client: distributed.Client) -> Code:
         shipped = ship(client, current_flow())

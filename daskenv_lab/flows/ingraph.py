@@ -13,7 +13,13 @@ ROOMS = "daskenv_rooms"
 
 
 def run_in_room(
-    calls: list[bytes], upstream: list[Any], parcel: bytes, *, room_id: str, task_id: str
+    calls: list[bytes],
+    upstream: list[Any],
+    parcel: bytes,
+    *,
+    engine: str,
+    room_id: str,
+    task_id: str,
 ) -> Any:
     """Run calls of one task, one after another, in their flow run's room.
 
@@ -26,7 +32,9 @@ def run_in_room(
     upstream : list of list of bytes
         What this function returned for the calls whose results these ones take.
     parcel : bytes
-        The room and the task, each pickled and compressed, as a pickled pair.
+        The room and the task, each pickled, as a pickled pair.
+    engine : str
+        Under which attribute the worker keeps our code.
     room_id, task_id : str
         The ids under which this worker keeps the room, and the room keeps the task.
 
@@ -41,11 +49,14 @@ def run_in_room(
     import cloudpickle
     import distributed
 
-    rooms = distributed.get_worker().__dict__.setdefault("daskenv_rooms", {})
+    kept = distributed.get_worker().__dict__
+    rooms = kept.setdefault("daskenv_rooms", {})
     packed = pickle.loads(parcel)  # noqa: S301 - the client's own
     room = rooms.get(room_id)
     if room is None:
-        room = rooms.setdefault(room_id, cloudpickle.loads(zlib.decompress(packed[0])))
+        if isinstance(kept[engine], bytes):
+            kept[engine] = cloudpickle.loads(zlib.decompress(kept[engine]))
+        room = rooms.setdefault(room_id, kept[engine](room_id, packed[0]))
     return room.run(calls, upstream, task_id, packed)
 
 

@@ -74,7 +74,7 @@ class Room:
     room_id, run_id : str
         Its own id, and that of the task runner that made it.
     written : bytes
-        The flow run's context, as Prefect writes it, pickled.
+        The flow run's context, as Prefect writes it, pickled and compressed.
     route : mapping
         How the API is reached from here; see `relay.route.Route.written`.
     runner_type : type
@@ -106,10 +106,6 @@ class Room:
         self._looks: PeriodicCallback | None = None
         self._told: list[dict[str, Any]] = []
         self._telling = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = (self.room_id, self.run_id, self.written, self.route)
-        return Room, (*parts, self._runner_type, self._modules)
 
     @property
     def busy(self) -> bool:
@@ -163,7 +159,9 @@ class Room:
             if self._context is None:
                 reached = settings_on(worker, self.route)
                 # It may hold what only the flow run's own modules can unpickle.
-                written = cloudpickle.loads(self.written)
+                written = cloudpickle.loads(zlib.decompress(self.written))
+                if flow := written["flow_run_context"].get("flow"):
+                    flow.task_runner = self._runner_type()
                 settings = put_into(written["settings_context"], reached)
                 self._context = OpenContext({**written, "settings_context": settings})
                 routes = worker.__dict__.setdefault(ROUTES, {})

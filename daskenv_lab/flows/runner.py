@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import contextvars
+import dataclasses
 import pickle
 import sys
 import threading
@@ -154,6 +155,10 @@ class DaskRunner(TaskRunner[DaskFuture]):
         """Write the flow run's context down, and how workers reach the API."""
 
     @abc.abstractmethod
+    def _engine(self, client: distributed.Client) -> str:
+        """Say under which name workers keep our code."""
+
+    @abc.abstractmethod
     def _modules(self, client: distributed.Client) -> Code:
         """Say which of the user's own modules the calls use."""
 
@@ -194,8 +199,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
             run_in_room,
             [calls for calls, _ in written],
             [upstream for _, upstream in written],
-            # By place: Dask makes a key of a large argument that is given by name.
+            # By place, since Dask makes a key of an argument by name that is larger than 100 kB.
             [parcel] * len(chunks),
+            engine=self._engine(client),
             key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
             pure=False,
             room_id=room_id,
@@ -262,8 +268,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
         room_id = uuid.uuid4().hex
         assert self._shipped is not None  # noqa: S101 - `_prepare` has shipped them
         written, route = self._written_room()
-        room = Room(room_id, self.run_id, pack(written)[0], route, WorkerRunner, self._shipped)
-        packed = zlib.compress(pack(room)[0])
+        modules = dataclasses.astuple(self._shipped)
+        route = {**route, "engine": self._engine(self._reach())}
+        packed = pickle.dumps((self.run_id, zlib.compress(pack(written)[0]), route, modules))
         self._rooms.append((settings, room_id, packed))
         return room_id, packed
 
@@ -294,6 +301,12 @@ class WorkerRunner(DaskRunner):
     def _reach(self) -> distributed.Client:
         return distributed.get_client()
 
+    def _engine(self, client: distributed.Client) -> str:
+        del client
+        room = self._own_room
+        route = room.route if room else route_here(distributed.get_worker())
+        return str(route["engine"])
+
     def _modules(self, client: distributed.Client) -> Code:
         del client
         return current_code()
@@ -307,6 +320,12 @@ class WorkerRunner(DaskRunner):
         return self._own_room.room_id, self._own_room.packed
 
 
+def open_room(room_id: str, packed: bytes) -> Room:
+    """Make a room on a worker, from what `DaskRunner` has written down."""
+    run_id, written, route, modules = pickle.loads(packed)  # noqa: S301 - the client's own
+    return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules))
+
+
 def _travelled() -> None:
     raise RuntimeError("a flow cannot be called from the context that travelled to a worker")
 
@@ -314,14 +333,14 @@ def _travelled() -> None:
 def written_room() -> dict[str, Any]:
     """Write down the current flow run's context, without the flow's code and hooks.
 
-    What the flow's function mentions stays at home, as do the runner and its credentials.
+    What the flow's function mentions stays at home, as do the runner and its credentials; the
+    room gives the flow a runner of the worker's.
     """
     flow = current_flow()
     stand_in = Flow(
         fn=_travelled,
         name=flow.name if flow else "none",
         version=flow.version if flow else None,
-        task_runner=cast("Any", WorkerRunner()),
         validate_parameters=False,
     )
     written = written_context(stand_in)

@@ -1,0 +1,82 @@
+"""Our own code on workers: sent once to each worker of a cluster, also to one that comes later.
+
+It makes some 170 kB, 65 kB compressed, so it does not travel with flow runs. The plugin itself is
+pickled by value, for workers and schedulers that do not have this package.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import platform
+import sys
+import threading
+import weakref
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+from distributed import WorkerPlugin
+
+if TYPE_CHECKING:
+    import distributed
+
+PREFIX = "daskenv_engine-"
+"""How the names of the plugins begin, and of the attributes in which workers keep the code."""
+
+
+class Engine(WorkerPlugin):
+    """Keeps the code on a worker until its first task run needs it, since that imports Prefect."""
+
+    idempotent = True
+
+    def __init__(self, name: str, packed: bytes) -> None:
+        self.name = name
+        self.packed = packed
+
+    def setup(self, worker: Any) -> None:
+        """Keep the code; Dask calls it on each worker."""
+        worker.__dict__.setdefault(self.name, self.packed)
+
+
+class Engines:
+    """Which schedulers have the code, by client."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+    def ensure(self, client: distributed.Client, opener: Any) -> str:
+        """See to it that the workers have the code, and give its name.
+
+        Parameters
+        ----------
+        client : distributed.Client
+            A client of the cluster.
+        opener : callable
+            The function that opens a room; all code that runs on workers hangs on it.
+        """
+        name, packed = _packed(opener)
+        scheduler = str(client._scheduler_identity.get("id"))
+        with self._lock:
+            known = self._known.setdefault(client, set())
+            if scheduler not in known:
+                client.register_plugin(Engine(name, packed))
+                known.add(scheduler)
+        return name
+
+
+@functools.cache
+def _packed(opener: Any) -> tuple[str, bytes]:
+    """Pickle the code, under a name that says which code it is."""
+    by_value = sorted(n for n in cloudpickle.list_registry_pickle_by_value() if n in sys.modules)
+    own = [n for n in by_value if n.startswith(f"{__name__.partition('.')[0]}.")]
+    digest = hashlib.sha256(platform.python_version().encode())
+    for module in own:
+        digest.update(inspect.getsource(sys.modules[module]).encode())
+    name = f"{PREFIX}{digest.hexdigest()[:16]}"
+    return name, zlib.compress(cloudpickle.dumps(opener))
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
