@@ -66,7 +66,7 @@ def test_the_api_can_be_down_and_slow(account):
 @pytest.mark.parametrize(("kind", "effect"), [("hold-before", False), ("hold-after", True)])
 def test_a_call_can_be_held_before_and_after_its_effect(account, kind, effect):
     """While the call is in flight, its effect is not there yet, or there already."""
-    rehearsal.order(Fault(kind=kind, operation="ecs:CreateCluster", times=1, seconds=1.5))
+    rehearsal.order(Fault(kind=kind, operation="ecs:CreateCluster", times=1, seconds=6))
     name = f"held-{kind}"
     call = threading.Thread(target=account.ecs.create_cluster, kwargs={"clusterName": name})
     call.start()
