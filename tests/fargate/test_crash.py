@@ -85,15 +85,6 @@ def killed_at(kernels: Kernels, verb: str, k: int, kind: str, operation: str = "
     return struck
 
 
-def reap_all(aws: Aws) -> None:
-    """Reap, and again where a call that was under way when its caller died took effect later."""
-    deadline = time.monotonic() + 30
-    inventory.reap(ACCOUNT, idle=0)
-    while left(aws) != NOTHING and time.monotonic() < deadline:
-        time.sleep(0.5)
-        inventory.reap(ACCOUNT, idle=0)
-
-
 def left(aws: Aws) -> dict[str, list[str]]:
     """Give what there is besides the shared set."""
     return {
@@ -115,7 +106,7 @@ def test_up_killed_at_its_calls_leaves_nothing(kernels: Kernels, aws: Aws, step:
     """At whatever call `up` dies, `reap` finds all that it had started."""
     k = 0
     while killed_at(kernels, "up", k, "hold-before"):
-        reap_all(aws)
+        inventory.reap(ACCOUNT, idle=0)
         assert left(aws) == NOTHING, f"killed at call {k}"
         k += step
     assert k > 10
@@ -135,7 +126,7 @@ def test_up_killed_after_a_call_took_effect(kernels: Kernels, aws: Aws, operatio
     [info] = [info for info in inventory.ls(ACCOUNT) if info.status == "running"]
     assert (info.name, info.n_workers) == (NAME, 1)
     inventory.down(NAME)
-    reap_all(aws)
+    inventory.reap(ACCOUNT, idle=0)
     assert left(aws) == NOTHING
 
 
@@ -150,7 +141,7 @@ def test_down_killed_at_its_calls_is_done_again(kernels: Kernels, aws: Aws, step
             break
         if k % 2 == 0 and NAME in registry.names():
             inventory.down(NAME)
-        reap_all(aws)
+        inventory.reap(ACCOUNT, idle=0)
         assert left(aws) == NOTHING, f"killed at call {k}"
         k += step
     assert k > 5
