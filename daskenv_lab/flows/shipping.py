@@ -147,7 +147,7 @@ def pack_failure(state: State[Any], error: BaseException) -> bytes:
     try:
         packed = pack(state)[0]
         cloudpickle.loads(packed)
-    except Exception:
+    except Exception:  # pickling and unpickling run code of the exception's class
         for carried in (
             _Carried(error),
             _Carried(RuntimeError(f"{type(error).__name__}: {error}")),

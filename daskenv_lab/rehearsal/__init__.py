@@ -9,6 +9,7 @@ from daskenv_lab.rehearsal.control import (
     clear,
     faults,
     forget_calls,
+    held,
     order,
     reach,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "clear",
     "faults",
     "forget_calls",
+    "held",
     "order",
     "reach",
     "server_folder",

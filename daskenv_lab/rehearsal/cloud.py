@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import fnmatch
 import threading
 import time
@@ -20,7 +21,7 @@ from daskenv_lab.rehearsal.rules import admits
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from daskenv_lab.rehearsal.task import Task
@@ -62,6 +63,7 @@ class Cloud:
         self.loop = loop
         self.orders = Orders()
         self.calls: collections.Counter[str] = collections.Counter()
+        self.held: list[str] = []
         self.used = time.monotonic()
         # moto was not made for threads: its state is read and changed under this lock only.
         self.lock = threading.RLock()
@@ -98,6 +100,17 @@ class Cloud:
     def busy(self) -> bool:
         """Whether a task has not ended yet."""
         return any(not task.ended for task in list(self.tasks.values()))
+
+    @contextlib.contextmanager
+    def holding(self, call: str) -> Iterator[None]:
+        """Tell of a call that is held, as long as it is."""
+        with self.lock:
+            self.held.append(call)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.held.remove(call)
 
     def add(self, task: Task) -> None:
         """Take a task in, and begin its life; call it under the lock."""

@@ -42,6 +42,11 @@ def clear() -> None:
     _ask("DELETE", "faults")
 
 
+def held() -> list[str]:
+    """List the calls that ``hold-before`` and ``hold-after`` hold now, as ``service:Operation``."""
+    return list(_ask("GET", "held")["calls"])
+
+
 def calls() -> dict[str, int]:
     """Count the API calls since the start or the last `forget_calls`, by ``service:Operation``."""
     return dict(_ask("GET", "calls")["calls"])

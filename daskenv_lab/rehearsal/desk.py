@@ -31,6 +31,7 @@ class Desk:
             ("GET", "faults"): self._faults,
             ("POST", "faults"): self._order,
             ("DELETE", "faults"): self._clear,
+            ("GET", "held"): self._held,
             ("GET", "calls"): self._calls,
             ("DELETE", "calls"): self._forget,
             ("POST", "reach"): self._reach,
@@ -72,6 +73,10 @@ class Desk:
     def _clear(self, _: dict[str, Any]) -> Any:
         self._cloud.orders.clear()
         return {}
+
+    def _held(self, _: dict[str, Any]) -> Any:
+        with self._cloud.lock:
+            return {"calls": list(self._cloud.held)}
 
     def _calls(self, _: dict[str, Any]) -> Any:
         with self._cloud.lock:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import select
 import socket
 import threading
 import time
@@ -107,16 +108,27 @@ class Gate:
             _drop(environ)
         try:
             self._check(call, faults)
-            _wait(cloud.latency.api + _seconds(faults, "slow", "hold-before"))
+            _wait(cloud.latency.api + _seconds(faults, "slow"))
+            self._hold(call, environ, _seconds(faults, "hold-before"))
             answer = self._carried_out(call, environ)
         except Refused as refused:
             return refusal(call.service, refused)
+        except ConnectionAbortedError:
+            raise
         except Exception:
             # Whatever moto raises at a request that it was not made for; a client gets a 500.
             log.exception("%s failed", call.name)
             return refusal(call.service, broken(call.service))
-        _wait(_seconds(faults, "hold-after"))
+        self._hold(call, environ, _seconds(faults, "hold-after"))
         return answer
+
+    def _hold(self, call: Call, environ: dict[str, Any], seconds: float) -> None:
+        """Keep a call waiting for so long, or until its caller hangs up, and with it the call."""
+        if seconds <= 0:
+            return
+        with self._cloud.holding(call.name):
+            if _hangs_up(environ.get("werkzeug.socket"), seconds):
+                raise ConnectionAbortedError("its caller has hung up")
 
     def _check(self, call: Call, faults: list[Fault]) -> None:
         if call.key != self._key:
@@ -225,6 +237,19 @@ def _seconds(faults: list[Fault], *kinds: str) -> float:
 def _wait(seconds: float) -> None:
     if seconds > 0:
         time.sleep(seconds)
+
+
+def _hangs_up(connection: Any, seconds: float) -> bool:
+    """Wait for so long; at once True when the other side closes the connection."""
+    if not isinstance(connection, socket.socket):
+        time.sleep(seconds)
+        return False
+    readable, _, _ = select.select([connection], [], [], seconds)
+    try:
+        # A caller that waits for its answer says nothing more.
+        return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
+    except ConnectionError:
+        return True
 
 
 def _drop(environ: dict[str, Any]) -> None:

@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from daskenv_lab import DaskCloudProviderEnvironment, inventory, registry, rehearsal
-from daskenv_lab.providers.fargate import listing, vault
+from daskenv_lab.providers.fargate import ingress, listing, shared, vault
 from daskenv_lab.providers.fargate.aws import Aws
+from daskenv_lab.providers.fargate.tags import CLUSTER
 from daskenv_lab.rehearsal import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -67,20 +68,20 @@ def kernels(aws: Aws) -> Iterator[Kernels]:
 
 
 def killed_at(kernels: Kernels, verb: str, k: int, kind: str, operation: str = "*") -> bool:
-    """Kill a verb while its k-th call is under way; False if it has fewer calls."""
-    rehearsal.order(Fault(kind=kind, operation=operation, times=1, after=k, seconds=20))
+    """Kill a verb while its k-th call is held; False if it has fewer calls."""
+    rehearsal.order(Fault(kind=kind, operation=operation, times=1, after=k, seconds=LIMIT))
     pid = kernels.begin(verb)
     deadline = time.monotonic() + LIMIT
-    while rehearsal.faults() and _lives(pid):
+    while not (struck := bool(rehearsal.held())) and _lives(pid):
         assert time.monotonic() < deadline, f"{verb} neither ended nor came to its call {k}"
         time.sleep(0.02)
-    struck = not rehearsal.faults()
-    if struck and kind == "hold-after":
-        time.sleep(0.3)  # so that the call has taken effect
     if struck:
         os.kill(pid, signal.SIGKILL)
     code = kernels.end()
     rehearsal.clear()
+    while rehearsal.held():
+        assert time.monotonic() < deadline, "the rehearsal has not seen the caller's end"
+        time.sleep(0.02)
     assert struck or code == 0
     return struck
 
@@ -97,15 +98,25 @@ def left(aws: Aws) -> dict[str, list[str]]:
 NOTHING: dict[str, list[str]] = {"tasks": [], "secrets": [], "records": []}
 
 
-EVERY = [pytest.param(5), pytest.param(1, marks=pytest.mark.sweep)]
-"""Which calls: every fifth, or every one."""
+EVERY = pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        ("hold-before", 5),
+        ("hold-after", 9),
+        pytest.param("hold-before", 1, marks=pytest.mark.sweep),
+        pytest.param("hold-after", 1, marks=pytest.mark.sweep),
+    ],
+)
+"""Whether the call has no effect, or one of which its caller has not heard; and which calls."""
 
 
-@pytest.mark.parametrize("step", EVERY)
-def test_up_killed_at_its_calls_leaves_nothing(kernels: Kernels, aws: Aws, step: int) -> None:
+@EVERY
+def test_up_killed_at_its_calls_leaves_nothing(
+    kernels: Kernels, aws: Aws, kind: str, step: int
+) -> None:
     """At whatever call `up` dies, `reap` finds all that it had started."""
     k = 0
-    while killed_at(kernels, "up", k, "hold-before"):
+    while killed_at(kernels, "up", k, kind):
         inventory.reap(ACCOUNT, idle=0)
         assert left(aws) == NOTHING, f"killed at call {k}"
         k += step
@@ -130,14 +141,53 @@ def test_up_killed_after_a_call_took_effect(kernels: Kernels, aws: Aws, operatio
     assert left(aws) == NOTHING
 
 
-@pytest.mark.parametrize("step", EVERY)
-def test_down_killed_at_its_calls_is_done_again(kernels: Kernels, aws: Aws, step: int) -> None:
+def test_a_task_that_starts_after_all_had_looked_is_found(kernels: Kernels, aws: Aws) -> None:
+    """RunTask may take effect when its caller is dead and reaped; the next `reap` finds it."""
+    rehearsal.order(Fault(kind="slow", operation="ecs:RunTask", times=1, seconds=12))
+    pid = kernels.begin("up")
+    _until(lambda: not rehearsal.faults())
+    os.kill(pid, signal.SIGKILL)
+    kernels.end()
+    inventory.reap(ACCOUNT, idle=0)
+    assert left(aws) == NOTHING
+    # Whose secret takes the place of the one that the late task needs.
+    kernels.begin("up")
+    assert kernels.end() == 0
+    _until(lambda: len({t.tags[CLUSTER] for t in listing.running(aws)}) == 2)
+    inventory.down(NAME)
+    assert len(left(aws)["tasks"]) == 1
+    inventory.reap(ACCOUNT, idle=0)
+    assert left(aws) == NOTHING
+
+
+def test_up_opens_the_way_again_that_another_closed(kernels: Kernels, aws: Aws) -> None:
+    """A `down` that dies between taking a rule and looking again does not keep `up` out."""
+    rehearsal.order(Fault(kind="slow", operation="ecs:DescribeTasks", times=2, seconds=1))
+    kernels.begin("up")
+    _until(lambda: revoked(aws))
+    assert kernels.end() == 0
+    inventory.down(NAME)
+    assert left(aws) == NOTHING
+
+
+def revoked(aws: Aws) -> bool:
+    """Take the rule for this machine from the shared group, if it is there."""
+    found = shared.find(aws, {})
+    if found is None or found.own_group is None:
+        return False
+    return bool(ingress.withdraw(aws, found.own_group, wanted=set))
+
+
+@EVERY
+def test_down_killed_at_its_calls_is_done_again(
+    kernels: Kernels, aws: Aws, kind: str, step: int
+) -> None:
     """At whatever call `down` dies, `down` or `reap` finishes it."""
     k = 0
     while True:
         kernels.begin("up")
         assert kernels.end() == 0
-        if not killed_at(kernels, "down", k, "hold-before"):
+        if not killed_at(kernels, "down", k, kind):
             break
         if k % 2 == 0 and NAME in registry.names():
             inventory.down(NAME)
@@ -146,6 +196,13 @@ def test_down_killed_at_its_calls_is_done_again(kernels: Kernels, aws: Aws, step
         k += step
     assert k > 5
     assert left(aws) == NOTHING
+
+
+def _until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _lives(pid: int) -> bool:

@@ -158,7 +158,11 @@ def test_a_starter_that_is_killed(own_state: Path) -> None:
     starter.communicate(timeout=10)
     _start_server()
     servers = [p for p in processes_under(own_state) if "-m" in p.cmdline()]
-    _wait_for(lambda: [p.pid for p in servers if _is_alive(p.pid)] == [server_status()[0]["pid"]])
+    # The one that came second waits 30 s for the first one's lock, and ends.
+    _wait_for(
+        lambda: [p.pid for p in servers if _is_alive(p.pid)] == [server_status()[0]["pid"]],
+        seconds=45,
+    )
 
 
 @pytest.mark.slow

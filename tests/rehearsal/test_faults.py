@@ -6,11 +6,18 @@ import threading
 import time
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
 
 from daskenv_lab import rehearsal
 from daskenv_lab.errors import EnvironmentValueError
 from daskenv_lab.rehearsal import Fault
+from tests.rehearsal.conftest import client_of
 
 SLEEP = ["sleep", "300"]
 
@@ -65,17 +72,35 @@ def test_the_api_can_be_down_and_slow(account):
 
 @pytest.mark.parametrize(("kind", "effect"), [("hold-before", False), ("hold-after", True)])
 def test_a_call_can_be_held_before_and_after_its_effect(account, kind, effect):
-    """While the call is in flight, its effect is not there yet, or there already."""
-    rehearsal.order(Fault(kind=kind, operation="ecs:CreateCluster", times=1, seconds=1.5))
+    """While the call is held, its effect is not there yet, or there already."""
+    rehearsal.order(Fault(kind=kind, operation="ecs:CreateCluster", times=1, seconds=6))
     name = f"held-{kind}"
     call = threading.Thread(target=account.ecs.create_cluster, kwargs={"clusterName": name})
     call.start()
-    time.sleep(0.7)
-    assert call.is_alive()
+    _until(lambda: rehearsal.held() == ["ecs:CreateCluster"])
     found = account.ecs.describe_clusters(clusters=[name])["clusters"]
     assert bool(found) is effect
-    call.join(10)
+    call.join(20)
+    assert rehearsal.held() == []
     assert account.ecs.describe_clusters(clusters=[name])["clusters"]
+
+
+@pytest.mark.parametrize(("kind", "effect"), [("hold-before", False), ("hold-after", True)])
+def test_a_held_call_ends_when_its_caller_hangs_up(account, here, kind, effect):
+    """The first kind never takes effect then."""
+    rehearsal.order(Fault(kind=kind, operation="ecs:CreateCluster", times=1, seconds=60))
+    hasty = client_of(here, "ecs", config=Config(retries={"total_max_attempts": 1}, read_timeout=3))
+    with pytest.raises(ReadTimeoutError):
+        hasty.create_cluster(clusterName=f"left-{kind}")
+    _until(lambda: rehearsal.held() == [])
+    assert bool(account.ecs.describe_clusters(clusters=[f"left-{kind}"])["clusters"]) is effect
+
+
+def _until(happened) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_run_task_fails_for_want_of_interfaces_and_capacity(account):

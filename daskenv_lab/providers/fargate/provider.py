@@ -339,6 +339,9 @@ class FargateProvider(Provider):
                         f"{deadline.seconds:g} s; look with `daskenv doctor fargate`, which names "
                         "the failing hop"
                     ) from silent
+                # Our rule may be gone again: somebody's `down` took it for one that nobody wants,
+                # and died before it could put it back.
+                self._let_in(aws, scheduler)
 
     def _take_back(self, ref: ClusterRef, error: BaseException) -> None:
         """Remove what was started of a cluster."""
