@@ -44,6 +44,7 @@ def run_in_room(
         The final state of each call's task run with its result, pickled.
     """
     import pickle
+    import threading
     import zlib
 
     import cloudpickle
@@ -52,11 +53,12 @@ def run_in_room(
     kept = distributed.get_worker().__dict__
     rooms = kept.setdefault("daskenv_rooms", {})
     packed = pickle.loads(parcel)  # noqa: S301 - the client's own
-    room = rooms.get(room_id)
-    if room is None:
-        if isinstance(kept[engine], bytes):
-            kept[engine] = cloudpickle.loads(zlib.decompress(kept[engine]))
-        room = rooms.setdefault(room_id, kept[engine](room_id, packed[0]))
+    with kept.setdefault("daskenv_opening", threading.Lock()):
+        room = rooms.get(room_id)
+        if room is None:
+            if isinstance(kept[engine], bytes):
+                kept[engine] = cloudpickle.loads(zlib.decompress(kept[engine]))
+            room = rooms[room_id] = kept[engine](room_id, packed[0])
     return room.run(calls, upstream, task_id, packed)
 
 

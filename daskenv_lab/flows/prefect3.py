@@ -241,9 +241,9 @@ def run_task_call(
             with (
                 engine.asset_context(),
                 engine.run_context(),
-                engine.transaction_context() as transaction,
+                engine.transaction_context() as txn,
             ):
-                engine.call_task_fn(transaction)
+                engine.call_task_fn(txn)
             raise_if_flow_run_suspension_requested()
     return engine.state
 
@@ -272,9 +272,9 @@ def run_async_task_call(
                 async with (
                     engine.asset_context(),
                     engine.run_context(),
-                    engine.transaction_context() as transaction,
+                    engine.transaction_context() as txn,
                 ):
-                    await engine.call_task_fn(transaction)
+                    await engine.call_task_fn(txn)
                 raise_if_flow_run_suspension_requested()
         return engine.state
 

@@ -1,0 +1,58 @@
+"""Flows whose own modules change: through `run`, and with the executor alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from distributed import LocalCluster
+
+from daskenv_lab.flows import DaskExecutor
+from daskenv_lab.flows.loading import load_flow
+
+Write = Callable[[dict[str, str]], None]
+
+SCRIPT = """
+from prefect import flow, task
+from {name} import Box
+
+@task
+def child(box):
+    import time
+    import {name}
+    time.sleep(0.1)
+    return {name}.Box(box.value + {name}.MORE)
+
+@task
+def parent(box):
+    return child.submit(box).result()
+
+@flow(validate_parameters=False)
+def etl(box):
+    first = parent.submit(box)
+    return [f.result().value for f in parent.map([first, first, box])]
+"""
+
+MODULE = """
+import threading
+
+LOCK = threading.Lock()
+MORE = {}
+
+class Box:
+    def __init__(self, value):
+        self.value = value
+"""
+
+
+def test_the_executor_ships_by_itself(
+    cluster: LocalCluster, api: str, folder: Path, tree: Write
+) -> None:
+    """A flow that is called with the executor as its task runner sends its modules too."""
+    tree({"by_itself.py": MODULE.format(1), "own.py": SCRIPT.format(name="by_itself")})
+    etl = load_flow(f"{folder}/own.py:etl")
+    made = etl.with_options(task_runner=DaskExecutor(cluster))  # type: ignore[arg-type]
+    assert made(sys.modules["by_itself"].Box(1)) == [3, 3, 2]
+    tree({"by_itself.py": MODULE.format(5)})
+    assert made(sys.modules["by_itself"].Box(1)) == [11, 11, 6]

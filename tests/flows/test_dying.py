@@ -1,0 +1,195 @@
+"""Flow runs while a worker or the scheduler dies, memory runs out, or another kernel runs too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+from prefect import flow, task
+
+import daskenv_lab
+from daskenv_lab.flows.flow_run import run_flow
+from daskenv_lab.flows.room import TOPIC
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+Go = Callable[..., Any]
+
+KERNEL = """
+import json, sys
+from prefect import flow, task
+from daskenv_lab.flows.flow_run import run_flow
+from daskenv_lab.flows.room import TOPIC
+
+@task
+def add(x, n):
+    return x + n
+
+@flow
+def f(n):
+    return sum(add.map(list(range(40)), n).result())
+
+for n in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
+    report = run_flow(f, {"n": n}, on=sys.argv[1], progress=False)
+    print(json.dumps([report.result, str(report.flow_run_id), report.states]), flush=True)
+"""
+
+
+@pytest.fixture
+def own() -> Iterator[LocalCluster]:
+    """Give a cluster whose workers may die."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as own:
+        yield own
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_worker_killed_during_a_map(
+    own: LocalCluster, api: str, recorded: Go, tmp_path: Path, batch: int
+) -> None:
+    """Calls of the dead worker run again on the others, and all are recorded as Completed."""
+
+    @task(retries=1, retry_delay_seconds=0.1)
+    def slow(x: int) -> int:
+        time.sleep(0.1)
+        if x % 10 == 0 and not (tmp_path / f"tried-{x}").exists():
+            (tmp_path / f"tried-{x}").touch()
+            raise ValueError("as asked")
+        return x
+
+    @flow
+    def f() -> list[int]:
+        futures = daskenv_lab.map(slow, range(40), batch=batch)
+        futures[0].wait()
+        os.kill(own.workers[0].pid, signal.SIGKILL)
+        return futures.result()
+
+    report = run_flow(f, {}, on=own, progress=False)
+    assert report.result == list(range(40))
+    assert {t.state_name for t in recorded(report.flow_run_id, 40)} == {"Completed"}
+
+
+def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Path) -> None:
+    """The run ends soon, in a sentence, and the API has a final state for each task run."""
+
+    @task
+    def long(x: int) -> int:
+        for _ in range(1200):
+            time.sleep(0.05)
+        return x
+
+    with processes(tmp_path) as (scheduler, address):
+
+        @flow
+        def f() -> list[int]:
+            futures = long.map([1, 2, 3])
+            deadline = time.monotonic() + 60
+            while not any(t["task_runs"] for t in started()) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            scheduler.kill()
+            return futures.result()
+
+        def started() -> Any:
+            with Client(address, set_as_default=False) as client:
+                return [told for _, told in client.get_events(TOPIC)]
+
+        with dask.config.set({"daskenv.timeouts.connect": "5s"}):
+            began = time.monotonic()
+            report = run_flow(f, {}, on=address, progress=False)
+    assert time.monotonic() - began < 120
+    assert report.error is not None
+    assert "scheduler" in str(report.error)
+    assert {t.state_name for t in recorded(report.flow_run_id, 3)} <= {"Crashed", "Cancelled"}
+
+
+def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:
+    """Two processes run flows on one cluster, each with its own results and task runs."""
+    kernels = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", KERNEL, own.scheduler_address, str(n)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in (1, 1000)
+    ]
+    told = [kernel.communicate(timeout=180)[0] for kernel in kernels]
+    assert [kernel.returncode for kernel in kernels] == [0, 0]
+    for lines, first in zip(told, (1, 1000), strict=True):
+        for n, line in enumerate(lines.splitlines(), first):
+            result, flow_run_id, states = json.loads(line)
+            assert result == sum(range(40)) + 40 * n
+            assert states == {"Completed": 40}
+            assert len(recorded(flow_run_id, 40)) == 40
+
+
+def test_a_result_larger_than_memory(api: str, recorded: Go) -> None:
+    """The task run ends Crashed, the sentence says what may be the reason, and others go on."""
+
+    @task
+    def small() -> int:
+        return 1
+
+    @task
+    def huge() -> int:
+        return len(b"x" * 3 * 10**9)
+
+    @flow
+    def f() -> list[Any]:
+        state = huge.submit()
+        state.wait()
+        return [small.submit().result(), state.state.name, state.state.message]
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            memory_limit="700 MB",
+            dashboard_address="127.0.0.1:0",
+        ) as tight,
+    ):
+        report = run_flow(f, {}, on=tight, progress=False)
+    one, state, message = report.result
+    assert (one, state) == (1, "Crashed")
+    assert "memory" in message
+    assert sorted(t.state_name for t in recorded(report.flow_run_id, 2)) == ["Completed", "Crashed"]
+
+
+@contextmanager
+def processes(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start a scheduler and a worker, each by itself, and give the first and its address."""
+    where = folder / "scheduler.json"
+    dask_cli = [sys.executable, "-m", "dask"]
+    scheduler_options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    worker_options = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "5"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(
+        [*dask_cli, "scheduler", "--scheduler-file", str(where), *scheduler_options], **quiet
+    )
+    worker = subprocess.Popen(
+        [*dask_cli, "worker", "--scheduler-file", str(where), *worker_options], **quiet
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not where.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield scheduler, json.loads(where.read_text())["address"]
+    finally:
+        for process in (worker, scheduler):
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(30)
