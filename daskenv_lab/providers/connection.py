@@ -75,12 +75,12 @@ class Connection:
                         "name": "daskenv",
                     },
                 )
-        except (OSError, TimeoutError) as error:
-            raise ClusterGone(
-                f"no scheduler answers at {address} within {timeout:g} s ({error}); "
-                "start another with `daskenv up`"
-            ) from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, TimeoutError, AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, OSError | TimeoutError) or _hung_up(error):
+                raise ClusterGone(
+                    f"no scheduler answers at {address} within {timeout:g} s ({error}); "
+                    "start another with `daskenv up`"
+                ) from error
             raise NotSupported(
                 f"the scheduler at {address} does not understand distributed "
                 f"{distributed.__version__}, which is here ({error}); take the same version at "
@@ -209,7 +209,14 @@ class Connection:
     def close(self) -> None:
         """Close the client; the cluster lives on. May be called twice."""
         with contextlib.suppress(OSError, TimeoutError):
-            self.client.close(timeout=5)
+            try:
+                self.client.close(timeout=5)
+            except ValueError as error:
+                if not _hung_up(error):
+                    raise
+                # Dask's own attempt to connect again ended so, and would be waited for once more.
+                self.client._handle_report_task = None
+                self.client.close(timeout=5)
 
     def _refuse_other_python(self) -> None:
         """Refuse a scheduler whose Python would be ended by what we send it.
@@ -248,6 +255,7 @@ class Connection:
             ) from error
 
 
+<<<<<<< HEAD
 @contextlib.contextmanager
 def _hearing_of_differences() -> Iterator[list[str]]:
     """Collect what Dask warns of while it connects: the versions that differ, in a table.
@@ -263,3 +271,11 @@ def _hearing_of_differences() -> Iterator[list[str]]:
         if issubclass(warning.category, VersionMismatchWarning):
             differences.append(str(warning.message))
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+=======
+def _hung_up(error: Exception) -> bool:
+    """Whether the other side closed the connection between TCP's greeting and that of TLS.
+
+    Dask lets what tornado's `IOStream.start_tls` raises then through as it is.
+    """
+    return isinstance(error, ValueError) and "IOStream is not idle" in str(error)
+>>>>>>> main

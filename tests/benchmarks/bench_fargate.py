@@ -10,11 +10,13 @@ processes:
 - what is left after 20 times up and down, 10 of them killed with -9 at a random moment.
 
 dask-cloudprovider's side runs in an image whose scripts have the names that it calls; nothing else
-of it is changed. Run it with ``python tests/benchmarks/bench_fargate.py [start|calls|reuse|left]``.
+of it is changed. Run it with ``python tests/benchmarks/bench_fargate.py``
+(``--help`` for its parts).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -292,12 +294,15 @@ def script(path: Path, text: str) -> None:
 def main() -> None:
     """Measure in a state folder of its own, and print the tables."""
     tables = {"start": cold_start, "calls": api_calls, "reuse": reuse, "left": leftovers}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=tables, default=list(tables))
+    chosen = parser.parse_args().only
     with tempfile.TemporaryDirectory() as scripts:
         os.environ["DASK_DASKENV__REHEARSAL__IMAGES"] = json.dumps(images(Path(scripts)))
         import dask
 
         dask.config.refresh()
-        for name in sys.argv[1:] or list(tables):
+        for name in chosen:
             tables[name]()
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import dask
 import pytest
 
-from daskenv_lab import rehearsal
+from daskenv_lab import DaskCloudProviderEnvironment, inventory, rehearsal
 from daskenv_lab.providers.fargate import shared
 from daskenv_lab.providers.fargate.aws import Aws, Credentials
+from tests.fargate.crashing import Kernels
+
+ACCOUNT = DaskCloudProviderEnvironment("fargate", rehearse=True)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +53,13 @@ def account(started: rehearsal.Rehearsal, region: str | None = None) -> Aws:
         credentials=Credentials(key_id=started.key_id, secret=started.secret),
         endpoint=started.endpoint,
     )
+
+
+@pytest.fixture
+def kernels(aws: Aws) -> Iterator[Kernels]:
+    """Give processes that have imported everything, and a clean account at the end."""
+    started = Kernels()
+    yield started
+    started.close()
+    rehearsal.clear()
+    inventory.reap(ACCOUNT, idle=0)

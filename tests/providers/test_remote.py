@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import distributed
 import pytest
@@ -42,6 +49,46 @@ def test_a_remote_cluster_is_used_and_left_alone(cluster: distributed.LocalClust
     assert provider.info(connection).n_workers == 1
     provider.close(connection)
     provider.close(connection)
+
+
+def test_connections_whose_other_side_hangs_up(state_dir: Path) -> None:
+    """A port that takes connections and drops them before TLS is no cluster; closing goes well."""
+    security = distributed.Security.temporary()
+    options: dict[str, Any] = {"protocol": "tls://", "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=0, security=security, **options) as cluster:
+        address = cluster.scheduler_address
+        provider = provider_for(RemoteDaskEnvironment(address, security=security))
+        ref = provider.create("dev", timeout=10, progress=str, on_submitted=lambda _: None)
+        # Each tries to connect again, and some of these attempts end in the middle.
+        connections = [provider.connect(ref, timeout=10) for _ in range(20)]
+    with _dropping(address):
+        time.sleep(2)
+        for _ in range(8):
+            with pytest.raises(ClusterGone, match="no scheduler answers"):
+                provider.connect(ref, timeout=0.2)
+        for connection in connections:
+            provider.close(connection)
+    assert {connection.client.status for connection in connections} == {"closed"}
+
+
+@contextlib.contextmanager
+def _dropping(address: str) -> Iterator[None]:
+    """Take connections at an address, and reset each at once."""
+    host, port = address.removeprefix("tls://").split(":")
+    with socket.create_server((host, int(port))) as server:
+
+        def drop() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken, _ = server.accept()
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    taken.close()
+
+        thread = threading.Thread(target=drop, daemon=True)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
 
 
 def test_a_remote_cluster_that_does_not_answer() -> None:
