@@ -255,7 +255,6 @@ class Connection:
             ) from error
 
 
-<<<<<<< HEAD
 @contextlib.contextmanager
 def _hearing_of_differences() -> Iterator[list[str]]:
     """Collect what Dask warns of while it connects: the versions that differ, in a table.
@@ -271,11 +270,11 @@ def _hearing_of_differences() -> Iterator[list[str]]:
         if issubclass(warning.category, VersionMismatchWarning):
             differences.append(str(warning.message))
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-=======
+
+
 def _hung_up(error: Exception) -> bool:
     """Whether the other side closed the connection between TCP's greeting and that of TLS.
 
     Dask lets what tornado's `IOStream.start_tls` raises then through as it is.
     """
     return isinstance(error, ValueError) and "IOStream is not idle" in str(error)
->>>>>>> main
