@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from distributed import LocalCluster, Security
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from daskenv_lab.flows.api import prefect_api
 from daskenv_lab.flows.flow_run import run_flow
@@ -59,11 +61,10 @@ def recorded(api: str) -> Callable[..., list[Any]]:
 
     def read(flow_run_id: str, n: int) -> list[Any]:
         deadline = time.monotonic() + 30
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run_id))]))
         with get_client(sync_client=True) as client:
             while True:
-                found = [
-                    t for t in client.read_task_runs() if str(t.flow_run_id) == str(flow_run_id)
-                ]
+                found = client.read_task_runs(flow_run_filter=chosen)
                 over = [t for t in found if t.state.is_final() or t.state_name == "NotReady"]
                 if len(over) >= n or time.monotonic() > deadline:
                     return found

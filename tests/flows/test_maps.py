@@ -56,6 +56,7 @@ def test_a_failure_in_a_batch_is_its_own(go: Go) -> None:
     @flow
     def f() -> list[Any]:
         first = daskenv_lab.map(double, [12, 13, 14], batch=3)
+        first.wait()
         second = double.map(first[::2])
         return [first[1].state.name, *second.result()]
 
