@@ -64,7 +64,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     @property
     def state(self) -> State[Any]:
         """The state of the task run; of one that goes on, what this process knows of it."""
-        if self._final_state is None and not self.done:
+        if self._final_state is None and (not self.done or self._lost):
             return Running() if self.started else Pending()
         return self._settle()
 
@@ -105,7 +105,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def settle_fault(self) -> None:
         """Tell the API if Dask could not finish the task; fetch no result."""
-        if self._final_state is None and self._dask_future.status != "finished":
+        if self._final_state is None and self._dask_future.status not in ("finished", "lost"):
             self._settle()
 
     def cancel(self) -> None:
@@ -135,9 +135,17 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
                     return True
         return self.done
 
+    @property
+    def _lost(self) -> bool:
+        """Whether the outcome was lost with its worker, so that Dask has the task run again."""
+        return bool(self._dask_future.status == "lost")
+
     def _settle(self) -> State[Any]:
         with self._settling:
             if self._final_state is None:
+                while self._lost:
+                    with out_of_the_slot(), contextlib.suppress(TimeoutError):
+                        self._dask_future.exception(SLICE)
                 status = self._dask_future.status
                 if status == "finished":
                     self._take_outcome()
