@@ -217,6 +217,34 @@ def test_dead_worker_crashes_the_task_run(api: str, recorded: Go, state_dir: Pat
     assert found == {"die": "Crashed", "add": "NotReady"}
 
 
+def test_results_that_die_with_their_worker_are_made_again(
+    api: str, recorded: Go, state_dir: Path
+) -> None:
+    """Task runs of a killed worker run again, those too that had ended and were not fetched."""
+
+    @task
+    def slow(x: int) -> int:
+        time.sleep(0.1)
+        return x
+
+    from daskenv_lab.flows.flow_run import run_flow
+
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=2, **options) as own:
+
+        @flow
+        def f() -> list[int]:
+            futures = slow.map(range(24))
+            while sum(future.done for future in futures) < 8:
+                time.sleep(0.05)
+            os.kill(own.workers[0].pid, signal.SIGKILL)
+            return futures.result()
+
+        report = run_flow(f, {}, on=own, progress=False)
+    assert report.result == list(range(24))
+    assert {t.state_name for t in recorded(report.flow_run_id, 24)} == {"Completed"}
+
+
 def test_closed_cluster_and_senseless_targets_are_one_sentence(state_dir: Path) -> None:
     """A target that is no cluster, or one that is gone, is said so."""
     with pytest.raises(FlowError, match="is no running cluster"):
