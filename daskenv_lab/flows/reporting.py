@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
@@ -63,6 +64,14 @@ CLOSING = 2.0
 _log = logging.getLogger("distributed.worker.daskenv")
 
 
+@dataclass(slots=True)
+class _Told:
+    """An event, and the context in which it was told until what it is about has been named."""
+
+    event: Event
+    context: contextvars.Context | None
+
+
 class Reporter:
     """Sends the events and the log lines of this process to one API.
 
@@ -75,8 +84,8 @@ class Reporter:
     """
 
     def __init__(self, reporters: dict[str, Reporter]) -> None:
-        self._events: deque[tuple[Event, contextvars.Context]] = deque(maxlen=KEPT)
-        self._logs: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._events: deque[_Told] = deque(maxlen=KEPT)
+        self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
         self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
         self._log_bytes = PREFECT_LOGGING_TO_API_BATCH_SIZE.value() // 2
         self._some, self._now = threading.Event(), threading.Event()
@@ -97,12 +106,12 @@ class Reporter:
 
     def take_event(self, event: Event) -> None:
         """Take an event."""
-        self._events.append((event, contextvars.copy_context()))
+        self._events.append(_Told(event, contextvars.copy_context()))
         self._some.set()
 
     def take_log(self, log: dict[str, Any]) -> None:
         """Take a log line, as Prefect's handler has prepared it."""
-        self._logs.append(log)
+        self._logs.append((log.pop("__payload_size__", 0), log))
         self._some.set()
 
     def hurry(self) -> None:
@@ -140,17 +149,17 @@ class Reporter:
             self._runner.close()
 
     async def _send_all(self) -> None:
-        if self._sender.client is None:
-            self._sender.client = await get_client().__aenter__()
         while self._events or self._logs:
             events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_AT_ONCE))]
             logs = self._next_logs()
             self._under_way = len(events) + len(logs)
             try:
+                if self._sender.client is None:
+                    self._sender.client = await get_client().__aenter__()
                 await self._send_events(events)
-                await self._send("/logs/", [orjson.dumps(log) for log in logs])
+                await self._send("/logs/", [orjson.dumps(log) for _, log in logs])
                 self._failing_since = None
-            except httpx.HTTPError as error:
+            except Exception as error:  # noqa: BLE001 - whatever answers there, this goes on
                 self._events.extendleft(reversed(events))
                 self._logs.extendleft(reversed(logs))
                 self._note_failure(error)
@@ -158,18 +167,20 @@ class Reporter:
             finally:
                 self._under_way = 0
 
-    async def _send_events(self, events: list[tuple[Event, contextvars.Context]]) -> None:
-        for event, context in events:
-            with temporary_context(context=context):
-                await self._sender.relate(event)
-        await self._send("/events", [event.model_dump_json().encode() for event, _ in events])
+    async def _send_events(self, events: list[_Told]) -> None:
+        for told in events:
+            if told.context is not None:
+                with temporary_context(context=told.context):
+                    await self._sender.relate(told.event)
+                told.context = None
+        await self._send("/events", [told.event.model_dump_json().encode() for told in events])
 
-    def _next_logs(self) -> list[dict[str, Any]]:
-        taken: list[dict[str, Any]] = []
+    def _next_logs(self) -> list[tuple[int, dict[str, Any]]]:
+        taken: list[tuple[int, dict[str, Any]]] = []
         size = 0
         while self._logs and size < self._log_bytes:
             taken.append(self._logs.popleft())
-            size += taken[-1].pop("__payload_size__", 0)
+            size += taken[-1][0]
         return taken
 
     async def _send(self, path: Any, items: list[bytes]) -> None:

@@ -1,0 +1,157 @@
+"""Events and logs of a worker's task runs on their way to the API, seen on the wire."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from prefect.events import Event
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, Reporter
+
+Post = tuple[str, list[Any]]
+
+
+class Api(ThreadingHTTPServer):
+    """An HTTP server that keeps what is posted, and answers as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posts: list[Post] = []
+        self.token_status = 404  # as servers without CSRF protection have
+        self.status: Callable[[str, list[Any]], int] = lambda path, items: 201
+
+    @property
+    def url(self) -> str:
+        """The address that clients are given."""
+        return f"http://127.0.0.1:{self.server_address[1]}/api"
+
+    def taken(self, path: str) -> list[list[Any]]:
+        """List the batches that came to a path and were taken."""
+        return [items for p, items in self.posts if p == path and self.status(p, items) < 300]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_POST(self) -> None:
+        items = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        path = self.path.removeprefix("/api").rstrip("/")
+        self.server.posts.append((path, items))
+        self._answer(self.server.status(path, items))
+
+    def do_GET(self) -> None:
+        self._answer(self.server.token_status)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+
+@pytest.fixture
+def wire() -> Iterator[Api]:
+    """Give a server in a thread of its own."""
+    with Api() as api:
+        thread = threading.Thread(target=api.serve_forever, daemon=True)
+        thread.start()
+        yield api
+        api.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture
+def reporter(wire: Api) -> Iterator[Reporter]:
+    """Give a reporter to that server."""
+    with temporary_settings({PREFECT_API_URL: wire.url}):
+        reporter = Reporter({})
+    yield reporter
+    reporter.close()
+
+
+def event(number: int) -> Event:
+    """Make an event."""
+    return Event(event=f"test.{number}", resource={"prefect.resource.id": f"test.{number}"})
+
+
+def line(text: str) -> dict[str, Any]:
+    """Make a log line, as Prefect's handler gives it."""
+    return {"message": text, "__payload_size__": len(text)}
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_gathers_is_sent_together_and_in_order(wire: Api, reporter: Reporter) -> None:
+    """Many events and log lines make few requests, each a list of at most so many."""
+    for number in range(EVENTS_AT_ONCE + 50):
+        reporter.take_event(event(number))
+    for number in range(30):
+        reporter.take_log(line(f"line {number}"))
+    until(lambda: not reporter.pending)
+    sent = wire.taken("/events")
+    assert [len(batch) for batch in sent] == [EVENTS_AT_ONCE, 50]
+    names = [told["event"] for batch in sent for told in batch]
+    assert names == [f"test.{number}" for number in range(EVENTS_AT_ONCE + 50)]
+    (lines,) = wire.taken("/logs")
+    assert lines == [{"message": f"line {number}"} for number in range(30)]
+
+
+def test_one_that_is_refused_does_not_hold_up_the_others(wire: Api, reporter: Reporter) -> None:
+    """A batch with an event that the API does not take is sent one by one."""
+    wire.status = lambda path, items: 422 if any(t["event"] == "test.2" for t in items) else 201
+    for number in range(5):
+        reporter.take_event(event(number))
+    until(lambda: not reporter.pending)
+    taken = [told["event"] for batch in wire.taken("/events") for told in batch]
+    assert taken == ["test.0", "test.1", "test.3", "test.4"]
+
+
+def test_what_the_api_did_not_take_is_sent_again(wire: Api, reporter: Reporter) -> None:
+    """While the API is down nothing is lost, neither events nor log lines."""
+    down = True
+    wire.status = lambda path, items: 503 if down else 201
+    reporter.take_event(event(1))
+    reporter.take_log(line("kept"))
+    until(lambda: wire.posts)
+    down = False
+    reporter.take_event(event(2))
+    until(lambda: not reporter.pending)
+    taken = [told["event"] for batch in wire.taken("/events") for told in batch]
+    assert taken[-2:] == ["test.1", "test.2"]
+    assert [told for batch in wire.taken("/logs") for told in batch] == [{"message": "kept"}]
+
+
+def test_a_server_that_talks_nonsense_is_tried_again(wire: Api, reporter: Reporter) -> None:
+    """Whatever answers, the sender goes on, and sends when there is an API again."""
+    wire.token_status = 200
+    reporter.take_event(event(1))
+    time.sleep(1.5)
+    assert reporter.pending == 1
+    assert wire.posts == []
+    wire.token_status = 404
+    until(lambda: not reporter.pending)
+    assert [[told["event"] for told in batch] for batch in wire.taken("/events")] == [["test.1"]]
+
+
+def test_what_is_left_at_the_end_is_sent(wire: Api, reporter: Reporter) -> None:
+    """Closing does not wait for more."""
+    reporter.take_event(event(1))
+    reporter.close()
+    assert [[told["event"] for told in batch] for batch in wire.taken("/events")] == [["test.1"]]
