@@ -19,6 +19,7 @@ from distributed.scheduler import KilledWorker
 from prefect.futures import PrefectFutureList, PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
+from daskenv_lab.flows.outcome import Outcome, outcome_of, state_of
 from daskenv_lab.flows.prefect3 import announce, tell_state
 
 if TYPE_CHECKING:
@@ -91,12 +92,21 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._settling = threading.RLock()
 
     @property
+    def _final_state(self) -> State[Any] | None:
+        """The state in which the task run ended, where Prefect looks for it."""
+        return None if self._outcome is None else state_of(self._outcome)
+
+    @_final_state.setter
+    def _final_state(self, state: State[Any] | None) -> None:
+        self._outcome: Outcome | None = None if state is None else outcome_of(state)
+
+    @property
     def wrapped_future(self) -> distributed.Future:
         """The future of Dask that holds the outcome."""
         return self._dask_future
 
     @property
-    def task_run(self) -> TaskRun:
+    def _task_run(self) -> TaskRun:
         """The task run, in the state in which it was sent."""
         return cast("TaskRun", pickle.loads(self._head)["task_run"])  # noqa: S301 - our own
 
@@ -108,13 +118,13 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     @property
     def state(self) -> State[Any]:
         """The state of the task run; of one that goes on, what this process knows of it."""
-        if self._final_state is None and (not self.done or self._lost):
+        if self._outcome is None and (not self.done or self._lost):
             return Running() if self.started else Pending()
         return self._settle()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the task run ended, or the time ran out; its result stays on the cluster."""
-        if self._final_state is None and self._await(timeout):
+        if self._outcome is None and self._await(timeout):
             self.settle_fault()
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
@@ -125,7 +135,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         TimeoutError
             The task run goes on after `timeout` seconds.
         """
-        if self._final_state is None and not self._await(timeout):
+        if self._outcome is None and not self._await(timeout):
             raise TimeoutError(
                 f"Task run {self.task_run_id} did not complete within {timeout} seconds"
             )
@@ -159,17 +169,17 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def settle_fault(self) -> None:
         """Tell the API if Dask could not finish the task; fetch no result."""
-        if self._final_state is None and self._dask_future.status not in ("finished", "lost"):
+        if self._outcome is None and self._dask_future.status not in ("finished", "lost"):
             self._settle()
 
     def accept(self, outcomes: list[bytes]) -> None:
         """Take the outcome from what Dask holds, which has been fetched."""
         with self._settling:
-            if self._final_state is not None:
+            if self._outcome is not None:
                 return
             try:
-                self._final_state = cloudpickle.loads(outcomes[self.place])
-                self._upstream = []
+                self._outcome = cloudpickle.loads(outcomes[self.place])
+                self._head, self._upstream = b"", []
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 what = f"{type(error).__name__}: {error}"
                 message = f"the result of {self.name!r} cannot be unpickled here ({what})"
@@ -181,7 +191,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         One that has started is stopped, and the API told, by its worker.
         """
         with self._settling:
-            if self._final_state is not None:
+            if self._outcome is not None:
                 return
             self.cancelled = True
             message = "the flow run ended before this task run did"
@@ -205,7 +215,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def _settle(self) -> State[Any]:
         with self._settling:
-            if self._final_state is None:
+            if self._outcome is None:
                 while self._lost:
                     with out_of_the_slot(), contextlib.suppress(TimeoutError):
                         self._dask_future.exception(SLICE)
@@ -242,12 +252,12 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             self._context.copy().run(self._tell, state)
         else:
             state.state_details.task_run_id = self.task_run_id
-            state.state_details.flow_run_id = self.task_run.flow_run_id
+            state.state_details.flow_run_id = self._task_run.flow_run_id
         self._final_state = state
         self.on_dask_done()
 
     def _tell(self, state: State[Any]) -> None:
-        task_run = self.task_run
+        task_run = self._task_run
         if not self.started:
             announce(task_run)
         tell_state(task_run, state)
@@ -303,7 +313,7 @@ def fetch(futures: Iterable[DaskFuture]) -> None:
     """Fetch the outcomes of task runs that have ended, as many as there are in one go."""
     wanted: dict[distributed.Future, list[DaskFuture]] = {}
     for future in futures:
-        if future._final_state is None and future.wrapped_future.status == "finished":
+        if future._outcome is None and future.wrapped_future.status == "finished":
             wanted.setdefault(future.wrapped_future, []).append(future)
     if not wanted:
         return

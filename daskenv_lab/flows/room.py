@@ -33,7 +33,7 @@ from daskenv_lab.flows.prefect3 import (
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
 from daskenv_lab.flows.reporting import pending_on, reporter_of
-from daskenv_lab.flows.shipping import pack, pack_failure, pack_state, unpack_inputs
+from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.trust import trust_own_cluster
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Room:
                 call.over()
         except Stopped as stopped:
             call.over()
-            packed, _ = pack(self._crashed(task_run, str(stopped)))
+            packed = pack_state(self._crashed(task_run, str(stopped)))
         finally:
             self._calls.pop(about["id"], None)
         head["stopped"] = call.stopped
@@ -286,15 +286,15 @@ class Room:
         try:
             if isinstance(result, BaseException):
                 return pack_failure(state, result)
-            return pack_state(state, result)
+            return pack_state(state)
         except Exception as error:  # noqa: BLE001 - pickling runs any code
-            return pack(
+            return pack_state(
                 self._crashed(
                     task_run,
                     f"the result, a {type(result).__name__}, cannot be pickled to leave its "
                     f"worker ({error}); return plain values, or write it to a file",
                 )
-            )[0]
+            )
 
 
 def route_here(worker: Any) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation
 
 from daskenv_lab.flows.future import DaskFuture
+from daskenv_lab.flows.outcome import outcome_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,7 @@ class Unpacker(pickle.Unpickler):
     def persistent_load(self, place: Any) -> Any:
         """Give the state of an upstream task run; pickle calls it."""
         if place not in self._states:
-            self._states[place] = cloudpickle.loads(self._upstream[place])
+            self._states[place] = state_of(cloudpickle.loads(self._upstream[place]))
         return self._states[place]
 
 
@@ -128,24 +129,24 @@ def unpack_inputs(packed: bytes, upstream: list[bytes]) -> tuple[dict[str, Any],
     return unpacked
 
 
-def pack_state(state: State[Any], result: Any) -> bytes:
-    """Pickle a state that holds a result."""
-    if type(result) in _PLAIN:
+def pack_state(state: State[Any]) -> bytes:
+    """Pickle a state, with its result if it holds one, as an `Outcome`."""
+    if type(getattr(state.data, "result", state.data)) in _PLAIN:
         # Pickle alone is five times as fast as with a look at each object.
-        return pickle.dumps(state)
-    return pack(state)[0]
+        return pickle.dumps(outcome_of(state))
+    return pack(outcome_of(state))[0]
 
 
 def pack_failure(state: State[Any], error: BaseException) -> bytes:
     """Pickle a state that holds an exception, or a plain one in place of one that cannot travel."""
     if not isinstance(error, Exception):
         # Raised from a state, SystemExit would end the thread in which Prefect reads states.
-        return pack(state.model_copy(update={"data": None}))[0]
+        return pack_state(state.model_copy(update={"data": None}))
     told = "".join(traceback.format_exception(error))
     with contextlib.suppress(Exception):
         error.add_note(f"It was raised on a worker:\n{told}")
     try:
-        packed = pack(state)[0]
+        packed = pack_state(state)
         cloudpickle.loads(packed)
     except Exception:  # pickling and unpickling run code of the exception's class
         for carried in (
@@ -153,7 +154,7 @@ def pack_failure(state: State[Any], error: BaseException) -> bytes:
             _Carried(RuntimeError(f"{type(error).__name__}: {error}")),
         ):
             with contextlib.suppress(Exception):
-                packed = pack(state.model_copy(update={"data": carried}))[0]
+                packed = pack_state(state.model_copy(update={"data": carried}))
                 cloudpickle.loads(packed)
                 return packed
         raise
