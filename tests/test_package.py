@@ -32,6 +32,7 @@ PUBLIC = [
     "down",
     "load_ipython_extension",
     "ls",
+    "map",
     "reap",
     "run",
     "unload_ipython_extension",

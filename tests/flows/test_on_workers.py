@@ -208,7 +208,7 @@ def test_a_module_next_to_the_flow_travels(go: Go, tmp_path: Path) -> None:
 
         asks.fn.__globals__["beside"] = beside
         assert go(asks).result == 41
-        beside.answer = lambda: 42
+        file.write_text("def answer():\n    return 40 + 2\n")
         assert go(asks).result == 42
     finally:
         asks.fn.__globals__.pop("beside", None)

@@ -116,7 +116,7 @@ def test_nothing_in_a_line_is_evaluated(shell: InteractiveShell) -> None:
     ("line", "offered"),
     [
         ("%daskenv sca", ["scale"]),
-        ("%daskenv s", ["scale", "status"]),
+        ("%daskenv s", ["scale", "status", "sync"]),
         ("%daskenv up --na", ["--name"]),
         ("%daskenv up lo", ["local"]),
         ("report = %daskenv up lo", ["local"]),

@@ -18,6 +18,7 @@ import pytest
 from distributed import Client, LocalCluster, Security
 from prefect import Flow, flow, get_run_logger, task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_API_KEY, temporary_settings
 
 from daskenv_lab.flows.flow_run import run_flow
@@ -179,7 +180,8 @@ def test_all_that_tasks_need(go: Go, recorded: Callable[..., list[Any]]) -> None
         assert client.read_variable_by_name("relay_word").value == "variable's word"
         assert [a.key for a in client.read_artifacts()].count("relay-artifact") == 1
         deadline = time.monotonic() + 20
-        while "a word from far away" not in [log.message for log in client.read_logs()]:
+        of_this_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[report.flow_run_id]))
+        while "a word from far away" not in [log.message for log in client.read_logs(of_this_run)]:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
