@@ -52,6 +52,11 @@ def running(aws: Aws) -> Iterator[Task]:
         yield from fleet.of_everybody(aws, ecs_cluster)
 
 
+def let_in(aws: Aws) -> set[str]:
+    """Collect the addresses from which running clusters may be reached, as their tags name them."""
+    return {cidr for t in running(aws) if (i := t.identity) for cidr in i.allow.split()}
+
+
 def ended(aws: Aws, ecs_cluster: str, ref: ClusterRef) -> ClusterGone:
     """Say what became of a cluster, as long as ECS remembers it: about an hour."""
     stopped = [

@@ -385,7 +385,7 @@ class FargateProvider(Provider):
         given = asked.resources(self.environment)
         found = None if "security_groups" in given else shared.find(aws, given)
         if found and found.own_group:
-            ingress.withdraw(aws, found.own_group, wanted=lambda: _let_in(aws))
+            ingress.withdraw(aws, found.own_group, wanted=lambda: listing.let_in(aws))
 
 
 def _names(connection: Connection) -> dict[str, str]:
@@ -395,8 +395,3 @@ def _names(connection: Connection) -> dict[str, str]:
 
 def _all_stopped(tasks: list[Task]) -> bool:
     return all(t.status in _STOPPED for t in tasks)
-
-
-def _let_in(aws: Aws) -> set[str]:
-    """Collect the addresses that the tags of running tasks name."""
-    return {cidr for t in listing.running(aws) if (i := t.identity) for cidr in i.allow.split()}
