@@ -6,6 +6,7 @@ pickled by value, for workers and schedulers that do not have this package.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import inspect
@@ -38,6 +39,12 @@ class Engine(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Keep the code; Dask calls it on each worker."""
         worker.__dict__.setdefault(self.name, self.packed)
+
+    async def teardown(self, worker: Any) -> None:
+        """Send what the API has not been told; Dask calls it on a worker that closes."""
+        reporters = list(worker.__dict__.get("daskenv_reporters", {}).values())
+        # In threads, since what is relayed goes through the worker's own loop.
+        await asyncio.gather(*(asyncio.to_thread(reporter.close) for reporter in reporters))
 
 
 class Engines:

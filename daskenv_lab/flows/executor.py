@@ -15,6 +15,7 @@ from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.prefect3 import current_flow
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import route_for
+from daskenv_lab.flows.reporting import HOLD
 from daskenv_lab.flows.room import leave_rooms
 from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room, written_room
 from daskenv_lab.flows.shipping import CannotTravel
@@ -98,6 +99,7 @@ class DaskExecutor(DaskRunner):
         self._reaching = threading.Lock()
         self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
+        self._seen: dict[str, float] = {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DaskExecutor):
@@ -207,6 +209,10 @@ class DaskExecutor(DaskRunner):
         if future is not None:
             future.started = True
             future.told = future.told or event.what == "ended"
+            future.worker, future.start = event.worker, event.start
+            if event.worker and event.start:
+                seen = event.start.timestamp() + (event.duration or 0)
+                self._seen[event.worker] = max(seen, self._seen.get(event.worker, 0))
         self._tell(event)
 
     def _on_done(self, futures: list[DaskFuture]) -> None:
@@ -232,13 +238,10 @@ class DaskExecutor(DaskRunner):
             if ours:
                 stack.callback(connection.close)
             stack.callback(feed_of(connection.client).remove, self.run_id)
-            if self._futures and connection.open:
-                leaving = threading.Thread(
-                    target=_leave, args=(connection.client, self.run_id), daemon=True
-                )
-                leaving.start()
-                leaving.join(LEAVE)
+            if self._futures:
+                left = _leave(connection.client, self.run_id) if connection.open else set()
                 self._await_ends()
+                self._tell_again(set(self._seen) - left)
         # Dask forgets the flow run's context and code with them.
         self._parcels.clear()
         self._shipped_keys.clear()
@@ -246,10 +249,18 @@ class DaskExecutor(DaskRunner):
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""
         deadline = time.monotonic() + LAST_WORDS
-        while self.listeners and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
             if all(f.told or f.wrapped_future.status != "finished" for f in self._futures.values()):
                 return
             time.sleep(0.01)
+
+    def _tell_again(self, gone: set[str]) -> None:
+        """Tell the API what workers that are gone may not have told it, though their runs ended."""
+        for future in self._futures.values():
+            if future.worker in gone:
+                future.tell_again(self._seen[future.worker] - HOLD - LAST_WORDS)
+            elif not future.told:
+                future.tell_again(0)
 
 
 def _event(future: DaskFuture, what: Literal["submitted", "ended"], state: str) -> TaskEvent:
@@ -265,8 +276,17 @@ class _Address:
         return {"address": self._address}
 
 
-def _leave(client: distributed.Client, run_id: str) -> None:
-    try:
-        client.run(leave_rooms, run_id=run_id, on_error="ignore")
-    except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-        _log.debug("workers did not close the rooms of %s: %s", run_id, error)
+def _leave(client: distributed.Client, run_id: str) -> set[str]:
+    """Let the workers close a flow run's rooms, and say which have."""
+    left: set[str] = set()
+
+    def leave() -> None:
+        try:
+            left.update(client.run(leave_rooms, run_id=run_id, on_error="ignore"))
+        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+            _log.debug("workers did not close the rooms of %s: %s", run_id, error)
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE)
+    return left

@@ -25,9 +25,12 @@ from daskenv_lab.flows.prefect3 import announce, tell_state
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
     from uuid import UUID
 
     from prefect.client.schemas.objects import State, TaskRun
+
+    from daskenv_lab.flows.squeezed import Squeezed
 
 SLICE = 0.2
 """Seconds after which a waiting thread looks up, so that it can be interrupted."""
@@ -48,8 +51,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         The task run.
     name, task : str
         The task run's name when it was sent, and the task's.
-    head : bytes
-        The task run in its first state and what belongs to it, pickled.
+    task_run : Squeezed
+        The task run in its first state, pickled.
     dask_future : distributed.Future
         What holds the outcomes of one or several task runs.
     place : int
@@ -68,7 +71,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         *,
         name: str,
         task: str,
-        head: bytes,
+        task_run: Squeezed,
         dask_future: distributed.Future,
         place: int,
         upstream: list[DaskFuture],
@@ -82,7 +85,9 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self.told = False
         self.cancelled = False
         self.place = place
-        self._head = head
+        self.worker: str | None = None
+        self.start: datetime | None = None
+        self._written = task_run
         self._dask_future = dask_future
         self._upstream = upstream
         self._context = context
@@ -108,7 +113,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     @property
     def _task_run(self) -> TaskRun:
         """The task run, in the state in which it was sent."""
-        return cast("TaskRun", pickle.loads(self._head)["task_run"])  # noqa: S301 - our own
+        return cast("TaskRun", pickle.loads(self._written.plain()))  # noqa: S301 - our own
 
     @property
     def done(self) -> bool:
@@ -139,6 +144,9 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             raise TimeoutError(
                 f"Task run {self.task_run_id} did not complete within {timeout} seconds"
             )
+        if self._outcome is not None and self._outcome[0]:
+            # Prefect would do the same in another thread, which takes far longer.
+            return self._outcome[2]
         state: Any = self._settle()
         return state.result(raise_on_failure=raise_on_failure, _sync=True)
 
@@ -164,8 +172,10 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             callback(self)
 
     def wait_until_done(self) -> None:
-        """Wait until Dask is done with the task, and fetch nothing."""
+        """Wait until Dask is done with the task and has its outcome; fetch nothing."""
         self._await(None)
+        while self._outcome is None and self._lost:
+            self._await_again()
 
     def settle_fault(self) -> None:
         """Tell the API if Dask could not finish the task; fetch no result."""
@@ -179,7 +189,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
                 return
             try:
                 self._outcome = cloudpickle.loads(outcomes[self.place])
-                self._head, self._upstream = b"", []
+                self._upstream = []
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 what = f"{type(error).__name__}: {error}"
                 message = f"the result of {self.name!r} cannot be unpickled here ({what})"
@@ -198,6 +208,16 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             ending: Any = Crashed if self.started else Cancelled
             self._end(ending(message=message), tell=not self.started)
 
+    def tell_again(self, since: float) -> None:
+        """Tell the API again how the task run ended, if that was after `since`, in epoch seconds.
+
+        Its worker may have been killed before it did. What the API knows already, by the ids of
+        the states, it leaves as it is.
+        """
+        state = self._final_state
+        if state is not None and state.timestamp.timestamp() >= since:
+            self._context.copy().run(self._tell_run, state)
+
     def _await(self, timeout: float | None) -> bool:
         if self.done:
             return True
@@ -213,12 +233,15 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         """Whether the outcome was lost with its worker, so that Dask has the task run again."""
         return bool(self._dask_future.status == "lost")
 
+    def _await_again(self) -> None:
+        with out_of_the_slot(), contextlib.suppress(TimeoutError):
+            self._dask_future.exception(SLICE)
+
     def _settle(self) -> State[Any]:
         with self._settling:
             if self._outcome is None:
                 while self._lost:
-                    with out_of_the_slot(), contextlib.suppress(TimeoutError):
-                        self._dask_future.exception(SLICE)
+                    self._await_again()
                 status = self._dask_future.status
                 if status == "finished":
                     self._take_outcome()
@@ -256,10 +279,17 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._final_state = state
         self.on_dask_done()
 
+    def _tell_run(self, state: State[Any]) -> None:
+        task_run = self._task_run
+        announce(task_run)
+        task_run.run_count = 1
+        task_run.start_time = cast("Any", self.start)
+        tell_state(task_run, state)
+
     def _tell(self, state: State[Any]) -> None:
         task_run = self._task_run
-        if not self.started:
-            announce(task_run)
+        # Its worker may have been killed before it did.
+        announce(task_run)
         tell_state(task_run, state)
 
 

@@ -46,6 +46,15 @@ REPORTERS_KEPT = 4
 INTERVAL = 0.4
 """Seconds for which events and logs gather before they are sent."""
 
+MANY = 20
+"""Events in an interval from which on they are held: a server records some 50 a second."""
+
+HOLD = 10.0
+"""Seconds for which they are held at most, so that recording takes no time from the tasks.
+
+If this process is killed meanwhile, the client tells the API again how its task runs ended.
+"""
+
 EVENTS_AT_ONCE = 200
 """Events in one request; one takes about 2 kB."""
 
@@ -58,7 +67,7 @@ COMMON_KEPT = 1_000
 PATIENCE = 60.0
 """Seconds for which an API that does not answer is tried again."""
 
-CLOSING = 2.0
+CLOSING = 3.0
 """Seconds that the end of a worker waits for what is still to be sent."""
 
 _log = logging.getLogger("distributed.worker.daskenv")
@@ -139,7 +148,7 @@ class Reporter:
     def _work(self) -> None:
         while not self._closed:
             self._some.wait()
-            self._now.wait(INTERVAL)
+            self._gather()
             self._some.clear()
             self._now.clear()
             self.flush()
@@ -148,10 +157,23 @@ class Reporter:
                 self._runner.run(self._sender.client.__aexit__(None, None, None))
             self._runner.close()
 
+    def _gather(self) -> None:
+        """Wait as long as many more come in."""
+        deadline = time.monotonic() + HOLD
+        more = MANY
+        while more >= MANY and time.monotonic() < deadline:
+            before = len(self._events)
+            if self._now.wait(INTERVAL):
+                return
+            more = len(self._events) - before
+
     async def _send_all(self) -> None:
-        while self._events or self._logs:
-            events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_AT_ONCE))]
-            logs = self._next_logs()
+        """Send what there is now; what comes in meanwhile gathers for the next time."""
+        left = len(self._events), len(self._logs)
+        while any(left):
+            events = [self._events.popleft() for _ in range(min(left[0], EVENTS_AT_ONCE))]
+            logs = self._next_logs(left[1])
+            left = left[0] - len(events), left[1] - len(logs)
             self._under_way = len(events) + len(logs)
             try:
                 if self._sender.client is None:
@@ -175,10 +197,10 @@ class Reporter:
                 told.context = None
         await self._send("/events", [told.event.model_dump_json().encode() for told in events])
 
-    def _next_logs(self) -> list[tuple[int, dict[str, Any]]]:
+    def _next_logs(self, left: int) -> list[tuple[int, dict[str, Any]]]:
         taken: list[tuple[int, dict[str, Any]]] = []
         size = 0
-        while self._logs and size < self._log_bytes:
+        while len(taken) < left and size < self._log_bytes:
             taken.append(self._logs.popleft())
             size += taken[-1][0]
         return taken
@@ -305,11 +327,15 @@ def _take_log(reporters: dict[str, Reporter], log: dict[str, Any]) -> None:
         reporter.take_log(log)
 
 
-def pending_on(worker: Any) -> int:
-    """Count what this worker has not told the API yet, and let it be sent at once."""
-    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
-    for reporter in list(reporters.values()):
+def hurry_on(worker: Any) -> None:
+    """Let all that this worker has not told the API yet be sent now."""
+    for reporter in list(worker.__dict__.get(REPORTERS, {}).values()):
         reporter.hurry()
+
+
+def pending_on(worker: Any) -> int:
+    """Count what this worker has not told the API yet."""
+    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
     known: dict[int, Any] = cast("Any", EventsWorker)._instances
     own = [i for i in known.values() if not isinstance(i, BatchedEvents)]
     return sum(r.pending for r in reporters.values()) + sum(i._queue.unfinished_tasks for i in own)

@@ -32,7 +32,7 @@ from daskenv_lab.flows.prefect3 import (
     tell_state,
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
-from daskenv_lab.flows.reporting import pending_on, reporter_of
+from daskenv_lab.flows.reporting import hurry_on, pending_on, reporter_of
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.trust import trust_own_cluster
 
@@ -207,7 +207,7 @@ class Room:
     def _run(
         self, worker: Any, head: dict[str, Any], upstream: list[bytes], task_id: str, code: bytes
     ) -> bytes:
-        task_run: TaskRun = head["task_run"]
+        task_run: TaskRun = pickle.loads(head["task_run"])  # noqa: S301 - the client's own
         about = {
             "id": str(task_run.id),
             "name": task_run.name,
@@ -312,6 +312,7 @@ async def leave_rooms(dask_worker: Any, run_id: str) -> None:
     leaving = [room for room in rooms.values() if room.run_id == run_id]
     for room in leaving:
         room.tell_all(dask_worker)
+    hurry_on(dask_worker)
     if any(room.route["relayed"] for room in leaving):
         deadline = time.monotonic() + EVENTS_OUT
         while pending_on(dask_worker) and time.monotonic() < deadline:

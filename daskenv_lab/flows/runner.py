@@ -34,11 +34,13 @@ from daskenv_lab.flows.prefect3 import (
 )
 from daskenv_lab.flows.room import Room, route_here
 from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task, travels
+from daskenv_lab.flows.squeezed import Squeezed
 from daskenv_lab.flows.sync.onworker import Code, current_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from uuid import UUID
+
+    from prefect.client.schemas.objects import TaskRun
 
 TASKS_KEPT = 100
 """Tasks whose code is remembered as shipped; a loop may make a new task for each call."""
@@ -51,8 +53,16 @@ FEW = 32
 class Prepared:
     """A task call that is ready to be sent."""
 
-    def __init__(self, task_run_id: UUID, head: dict[str, Any], upstream: list[DaskFuture]) -> None:
-        self.task_run_id = task_run_id
+    def __init__(
+        self,
+        task_run: TaskRun,
+        kept: Squeezed,
+        head: dict[str, Any],
+        upstream: list[DaskFuture],
+    ) -> None:
+        self.task_run_id = task_run.id
+        self.name = task_run.name
+        self.kept = kept
         self.head = head
         self.upstream = upstream
 
@@ -73,6 +83,7 @@ class DaskRunner(TaskRunner[DaskFuture]):
         self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, bytes]] = {}
         self._shipped_keys: dict[str, distributed.Future] = {}
         self._shipped: Code | None = None
+        self._sample = b""
         self._flow_run: Any = None
         self._ended = threading.Condition()
         self._sending = threading.RLock()
@@ -180,14 +191,16 @@ class DaskRunner(TaskRunner[DaskFuture]):
         task_run = new_task_run(
             task, parameters=parameters, wait_for=wait_for, dependencies=dependencies
         )
+        written = pickle.dumps(task_run)
+        self._sample = self._sample or written
         head = {
-            "task_run": task_run,
+            "task_run": written,
             "task": task.name,
             "tags": current_tags(),
             "assets": written_assets(task, task_run.id, task_run.task_inputs),
             "inputs": inputs,
         }
-        return Prepared(task_run.id, head, upstream)
+        return Prepared(task_run, Squeezed(written, self._sample), head, upstream)
 
     def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
         client = self._reach()
@@ -209,20 +222,20 @@ class DaskRunner(TaskRunner[DaskFuture]):
         )
         context = contextvars.copy_context()
         futures: list[DaskFuture] = []
-        for chunk, (calls, _), dask_future in zip(chunks, written, dask_futures, strict=True):
+        for chunk, dask_future in zip(chunks, dask_futures, strict=True):
             made = [
                 DaskFuture(
                     one.task_run_id,
-                    name=one.head["task_run"].name,
+                    name=one.name,
                     task=task.name,
-                    head=call,
+                    task_run=one.kept,
                     dask_future=dask_future,
                     place=place,
                     upstream=one.upstream,
                     ended=self._ended,
                     context=context,
                 )
-                for place, (one, call) in enumerate(zip(chunk, calls, strict=True))
+                for place, one in enumerate(chunk)
             ]
             self._futures.update((str(future.task_run_id), future) for future in made)
             self._on_sent(made)
