@@ -229,6 +229,11 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         return self.done
 
     @property
+    def runs_again(self) -> bool:
+        """Whether Dask has the task run again though its outcome is here."""
+        return self._outcome is not None and self._lost
+
+    @property
     def _lost(self) -> bool:
         """Whether the outcome was lost with its worker, so that Dask has the task run again."""
         return bool(self._dask_future.status == "lost")
@@ -283,7 +288,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         task_run = self._task_run
         announce(task_run)
         task_run.run_count = 1
-        task_run.start_time = cast("Any", self.start)
+        # A start in the last moment before the worker was killed was not told.
+        task_run.start_time = cast("Any", self.start or state.timestamp)
         tell_state(task_run, state)
 
     def _tell(self, state: State[Any]) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
+import pydantic
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
@@ -35,11 +36,16 @@ def state_of(outcome: Outcome) -> State[Any]:
     bare = cast("State[Any]", pickle.loads(written))  # noqa: S301 - our own
     if isinstance(bare.data, ResultRecord):
         data = bare.data.model_copy(update={"result": data})
-    return bare.model_copy(update={"data": data})
+    return with_data(bare, data)
+
+
+def with_data(state: State[Any], data: Any) -> State[Any]:
+    """Copy a state with other data; a state's own way of copying loses its time."""
+    return pydantic.BaseModel.model_copy(state, update={"data": data})
 
 
 def _dumps(state: State[Any], data: Any) -> bytes:
-    return pickle.dumps(state.model_copy(update={"data": data}))
+    return pickle.dumps(with_data(state, data))
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -135,6 +135,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
 
     def finish(self, *, ok: bool) -> None:
         """Wait for the calls that nobody awaited, or after a failure cancel what goes on."""
+        if again := [f.wrapped_future for f in self._futures.values() if f.runs_again]:
+            # It would be stopped, and end as Crashed at the API.
+            distributed.fire_and_forget(again)
         pending = [f for f in self._futures.values() if not f.done]
         if ok:
             for future in self._futures.values():

@@ -19,7 +19,7 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation
 
 from daskenv_lab.flows.future import DaskFuture
-from daskenv_lab.flows.outcome import outcome_of, state_of
+from daskenv_lab.flows.outcome import outcome_of, state_of, with_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,7 @@ def pack_failure(state: State[Any], error: BaseException) -> bytes:
     """Pickle a state that holds an exception, or a plain one in place of one that cannot travel."""
     if not isinstance(error, Exception):
         # Raised from a state, SystemExit would end the thread in which Prefect reads states.
-        return pack_state(state.model_copy(update={"data": None}))
+        return pack_state(with_data(state, None))
     told = "".join(traceback.format_exception(error))
     with contextlib.suppress(Exception):
         error.add_note(f"It was raised on a worker:\n{told}")
@@ -154,7 +154,7 @@ def pack_failure(state: State[Any], error: BaseException) -> bytes:
             _Carried(RuntimeError(f"{type(error).__name__}: {error}")),
         ):
             with contextlib.suppress(Exception):
-                packed = pack_state(state.model_copy(update={"data": carried}))
+                packed = pack_state(with_data(state, carried))
                 cloudpickle.loads(packed)
                 return packed
         raise

@@ -65,7 +65,11 @@ def recorded(api: str) -> Callable[..., list[Any]]:
         with get_client(sync_client=True) as client:
             while True:
                 found = client.read_task_runs(flow_run_filter=chosen)
-                over = [t for t in found if t.state.is_final() or t.state_name == "NotReady"]
+                over = [
+                    t
+                    for t in found
+                    if t.state and (t.state.is_final() or t.state.name == "NotReady")
+                ]
                 if len(over) >= n or time.monotonic() > deadline:
                     return found
                 time.sleep(0.2)

@@ -79,6 +79,32 @@ def test_a_worker_killed_during_a_map(
     assert {t.state_name for t in recorded(report.flow_run_id, 40)} == {"Completed"}
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_workers_killed_before_they_told_the_api(
+    own: LocalCluster, api: str, recorded: Go, again: bool
+) -> None:
+    """What many small calls did is told by the client, or by workers on which they run again."""
+
+    @task(tags=["small"])
+    def small(x: int) -> int:
+        return x
+
+    @flow
+    def f() -> list[int]:
+        results = small.map(range(150)).result()
+        for nanny in own.workers.values():
+            nanny.auto_restart = again
+            os.kill(nanny.pid, signal.SIGKILL)
+        time.sleep(1)
+        return results
+
+    report = run_flow(f, {}, on=own, progress=False)
+    assert report.result == list(range(150))
+    runs = recorded(report.flow_run_id, 150)
+    assert {run.state_name for run in runs} == {"Completed"}
+    assert all(run.start_time and run.end_time and run.tags == ["small"] for run in runs)
+
+
 def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Path) -> None:
     """The run ends soon, in a sentence, and the API has a final state for each task run."""
 
