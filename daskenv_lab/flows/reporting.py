@@ -49,10 +49,14 @@ INTERVAL = 0.4
 MANY = 20
 """Events in an interval from which on they are held: a server records some 50 a second."""
 
-HOLD = 10.0
-"""Seconds for which they are held at most, so that recording takes no time from the tasks.
+PAUSE = 2.0
+"""Seconds without as many more, after which what is held is sent."""
 
-If this process is killed meanwhile, the client tells the API again how its task runs ended.
+HOLD = 20.0
+"""Seconds for which events are held at most, so that recording takes no time from the tasks.
+
+The end of their flow run lets them go. If this process is killed meanwhile, the client tells the
+API how its task runs ended.
 """
 
 EVENTS_AT_ONCE = 200
@@ -160,12 +164,12 @@ class Reporter:
     def _gather(self) -> None:
         """Wait as long as many more come in."""
         deadline = time.monotonic() + HOLD
-        more = MANY
+        pause, more = INTERVAL, MANY
         while more >= MANY and time.monotonic() < deadline:
             before = len(self._events)
-            if self._now.wait(INTERVAL):
+            if self._now.wait(pause):
                 return
-            more = len(self._events) - before
+            pause, more = PAUSE, len(self._events) - before
 
     async def _send_all(self) -> None:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
