@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from distributed import WorkerPlugin
 
+from daskenv_lab.flows.reporting import REPORTERS
+from daskenv_lab.flows.room import TOPIC
+
 if TYPE_CHECKING:
     import distributed
 
@@ -42,9 +45,11 @@ class Engine(WorkerPlugin):
 
     async def teardown(self, worker: Any) -> None:
         """Send what the API has not been told; Dask calls it on a worker that closes."""
-        reporters = list(worker.__dict__.get("daskenv_reporters", {}).values())
+        reporters = list(worker.__dict__.get(REPORTERS, {}).values())
         # In threads, since what is relayed goes through the worker's own loop.
         await asyncio.gather(*(asyncio.to_thread(reporter.close) for reporter in reporters))
+        if not any(reporter.pending for reporter in reporters):
+            worker.log_event(TOPIC, {"left": worker.address})
 
 
 class Engines:

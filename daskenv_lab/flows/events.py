@@ -49,6 +49,9 @@ class Feed:
     """
 
     def __init__(self, client: distributed.Client) -> None:
+        self.left: set[str] = set()
+        """The workers that have closed, and had told the API everything."""
+
         self._handlers: dict[str, Listener] = {}
         client.subscribe_topic(TOPIC, self._on_event)
 
@@ -62,6 +65,9 @@ class Feed:
 
     def _on_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
         told = event[1]
+        if "left" in told:
+            self.left.add(told["left"])
+            return
         listener = self._handlers.get(told["run"])
         if listener is None:
             return

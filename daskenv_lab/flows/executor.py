@@ -241,7 +241,7 @@ class DaskExecutor(DaskRunner):
             if self._futures:
                 left = _leave(connection.client, self.run_id) if connection.open else set()
                 self._await_ends()
-                self._tell_again(set(self._seen) - left)
+                self._tell_again(set(self._seen) - left - feed_of(connection.client).left)
         # Dask forgets the flow run's context and code with them.
         self._parcels.clear()
         self._shipped_keys.clear()

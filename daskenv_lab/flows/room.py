@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from daskenv_lab.flows.sync.onworker import Code
 
 TOPIC = "daskenv-task-runs"
-"""The topic of Dask's events on which workers tell of starts and ends."""
+"""The topic of Dask's events on which workers tell of starts and ends, and of their own end."""
 
 ROUTES = "daskenv_routes"
 """The attribute of a Dask worker under which it notes how it reaches each API, by its address."""

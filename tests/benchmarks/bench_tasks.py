@@ -3,8 +3,8 @@
 Prefect's own thread runner, prefect-dask, `DaskExecutor` (one by one, and with a batch of task runs
 in each Dask task) and a plain `client.map` take turns on one cluster of two workers. Each
 measurement is made by a process of its own, which plays a fresh kernel, after a first small flow
-run. Prefect's API is on the same machine: a `prefect server start` of this script's (`own`), or the
-background one of this package (`background`).
+run that the API has recorded. Prefect's API is on the same machine: a `prefect server start` of
+this script's (`own`), or the background one of this package (`background`).
 
 - `speed`: trivial mapped tasks: the whole flow run, the parts of it until the results are there and
   in `map`, and how long after its end the API has each task run as completed;

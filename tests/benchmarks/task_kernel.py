@@ -114,7 +114,8 @@ def in_a_flow(connection: Any, order: dict[str, Any]) -> Told:
         told["held"] = meter.grown() if meter else None
 
     timed = many.with_options(task_runner=runner(order["runner"], connection))
-    timed(WARM)
+    warmed = timed(WARM, return_state=True)
+    seconds_until_recorded(str(warmed.state_details.flow_run_id), WARM, order["patience"])
     meter = Meter(trace=order["trace"])
     began = time.perf_counter()
     state = timed(order["n"], return_state=True)

@@ -86,8 +86,8 @@ NOTHING: dict[str, list[str]] = {"tasks": [], "secrets": [], "records": []}
 EVERY = pytest.mark.parametrize(
     ("kind", "step"),
     [
-        ("hold-before", 5),
-        ("hold-after", 9),
+        ("hold-before", 7),
+        ("hold-after", 13),
         pytest.param("hold-before", 1, marks=pytest.mark.sweep),
         pytest.param("hold-after", 1, marks=pytest.mark.sweep),
     ],

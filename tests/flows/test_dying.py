@@ -19,7 +19,9 @@ from distributed import Client, LocalCluster
 from prefect import flow, task
 
 import daskenv_lab
+from daskenv_lab.flows.events import feed_of
 from daskenv_lab.flows.flow_run import run_flow
+from daskenv_lab.flows.prefect3 import current_runner
 from daskenv_lab.flows.room import TOPIC
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -53,9 +55,8 @@ def own() -> Iterator[LocalCluster]:
         yield own
 
 
-@pytest.mark.parametrize("batch", [1, 4])
 def test_a_worker_killed_during_a_map(
-    own: LocalCluster, api: str, recorded: Go, tmp_path: Path, batch: int
+    own: LocalCluster, api: str, recorded: Go, tmp_path: Path
 ) -> None:
     """Calls of the dead worker run again on the others, and all are recorded as Completed."""
 
@@ -69,7 +70,7 @@ def test_a_worker_killed_during_a_map(
 
     @flow
     def f() -> list[int]:
-        futures = daskenv_lab.map(slow, range(40), batch=batch)
+        futures = daskenv_lab.map(slow, range(40), batch=4)
         futures[0].wait()
         os.kill(own.workers[0].pid, signal.SIGKILL)
         return futures.result()
@@ -103,6 +104,30 @@ def test_workers_killed_before_they_told_the_api(
     runs = recorded(report.flow_run_id, 150)
     assert {run.state_name for run in runs} == {"Completed"}
     assert all(run.start_time and run.end_time and run.tags == ["small"] for run in runs)
+
+
+def test_a_retired_worker_tells_the_api_before_it_closes(
+    own: LocalCluster, api: str, recorded: Go
+) -> None:
+    """So that the client, which hears of it, need not."""
+
+    @task
+    def small(x: int) -> int:
+        return x
+
+    @flow
+    def f() -> bool:
+        results = small.map(range(60)).result()
+        client = current_runner().client
+        (retired,) = client.retire_workers(list(client.scheduler_info()["workers"])[:1])
+        deadline = time.monotonic() + 20
+        while retired not in feed_of(client).left and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return results == list(range(60)) and retired in feed_of(client).left
+
+    report = run_flow(f, {}, on=own, progress=False)
+    assert report.result is True
+    assert {run.state_name for run in recorded(report.flow_run_id, 60)} == {"Completed"}
 
 
 def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Path) -> None:

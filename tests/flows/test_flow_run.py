@@ -16,10 +16,9 @@ from distributed import LocalCluster, Security
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect_dask import DaskTaskRunner
 
 from daskenv_lab.errors import FlowError, FlowParameterError
-from daskenv_lab.flows import DaskExecutor, run
+from daskenv_lab.flows import run
 from daskenv_lab.flows.flow_run import run_flow
 
 Go = Callable[..., Any]
@@ -165,39 +164,3 @@ def test_killed_kernel_leaves_a_usable_cluster(
     assert ended is not None
     assert ended.is_crashed() or ended.is_cancelled(), ended
     assert states <= {"Crashed", "Cancelled"}
-
-
-def test_api_records_the_same_as_with_prefect_dask(
-    cluster: LocalCluster, api: str, recorded: Go
-) -> None:
-    """States, tags and inputs of task runs are those that prefect-dask's runner leaves."""
-
-    @task
-    def fails() -> None:
-        raise ValueError("as asked")
-
-    @flow
-    def f() -> Any:
-        mapped = double.map([1, 2])
-        failed = fails.with_options(tags=["t"]).submit()
-        return [add_all.submit(mapped), failed, double.submit(failed)]  # type: ignore[arg-type]
-
-    def seen(runner: Any) -> Any:
-        state = f.with_options(task_runner=runner)(return_state=True)
-        found = recorded(str(state.state_details.flow_run_id), 5)
-        name = {t.id: t.name.rpartition("-")[0] for t in found}
-        return sorted(
-            (
-                name[t.id],
-                t.state_name,
-                sorted(t.tags),
-                sorted((k, sorted(name[i.id] for i in v)) for k, v in t.task_inputs.items()),
-            )
-            for t in found
-        )
-
-    assert seen(DaskExecutor(cluster)) == seen(
-        DaskTaskRunner(
-            address=cluster.scheduler_address, client_kwargs={"security": cluster.security}
-        )
-    )
