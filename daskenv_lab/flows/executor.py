@@ -37,6 +37,8 @@ _engines = Engines()
 LEAVE = 8.0
 """Seconds that the end of a flow run waits for workers to close its rooms."""
 
+LEAVE_RELAYED = 30.0
+"""The same where this process carries what they still have to tell the API."""
 
 LAST_WORDS = 1.0
 """Seconds that it waits for the news of the last ends, which come another way."""
@@ -100,6 +102,7 @@ class DaskExecutor(DaskRunner):
         self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
         self._seen: dict[str, float] = {}
+        self._patience = LEAVE
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DaskExecutor):
@@ -194,6 +197,7 @@ class DaskExecutor(DaskRunner):
 
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
         route = route_for(self.client, say=self.say)
+        self._patience = LEAVE_RELAYED if route.relayed else LEAVE
         written = written_room()
         written["settings_context"] = stripped(written["settings_context"], relayed=route.relayed)
         return written, route.written()
@@ -239,12 +243,27 @@ class DaskExecutor(DaskRunner):
                 stack.callback(connection.close)
             stack.callback(feed_of(connection.client).remove, self.run_id)
             if self._futures:
-                left = _leave(connection.client, self.run_id) if connection.open else set()
+                left = self._leave(connection.client) if connection.open else set()
                 self._await_ends()
                 self._tell_again(set(self._seen) - left - feed_of(connection.client).left)
         # Dask forgets the flow run's context and code with them.
         self._parcels.clear()
         self._shipped_keys.clear()
+
+    def _leave(self, client: distributed.Client) -> set[str]:
+        """Let the workers close this flow run's rooms, and say which have."""
+        left: set[str] = set()
+
+        def leave() -> None:
+            try:
+                left.update(client.run(leave_rooms, run_id=self.run_id, on_error="ignore"))
+            except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+                _log.debug("workers did not close the rooms of %s: %s", self.run_id, error)
+
+        leaving = threading.Thread(target=leave, daemon=True)
+        leaving.start()
+        leaving.join(self._patience)
+        return left
 
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""
@@ -274,19 +293,3 @@ class _Address:
 
     def scheduler_info(self) -> dict[str, str]:
         return {"address": self._address}
-
-
-def _leave(client: distributed.Client, run_id: str) -> set[str]:
-    """Let the workers close a flow run's rooms, and say which have."""
-    left: set[str] = set()
-
-    def leave() -> None:
-        try:
-            left.update(client.run(leave_rooms, run_id=run_id, on_error="ignore"))
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            _log.debug("workers did not close the rooms of %s: %s", run_id, error)
-
-    leaving = threading.Thread(target=leave, daemon=True)
-    leaving.start()
-    leaving.join(LEAVE)
-    return left

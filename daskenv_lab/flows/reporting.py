@@ -94,9 +94,12 @@ class Reporter:
     ----------
     reporters : dict
         All reporters of the worker, by the API's address.
+    hold : float
+        Seconds for which many events are held.
     """
 
-    def __init__(self, reporters: dict[str, Reporter]) -> None:
+    def __init__(self, reporters: dict[str, Reporter], hold: float = HOLD) -> None:
+        self._hold = hold
         self._events: deque[_Told] = deque(maxlen=KEPT)
         self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
         self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
@@ -163,13 +166,15 @@ class Reporter:
 
     def _gather(self) -> None:
         """Wait as long as many more come in."""
-        deadline = time.monotonic() + HOLD
-        pause, more = INTERVAL, MANY
-        while more >= MANY and time.monotonic() < deadline:
+        deadline = time.monotonic() + self._hold
+        pause = INTERVAL
+        while True:
             before = len(self._events)
-            if self._now.wait(pause):
+            if self._now.wait(pause) or time.monotonic() >= deadline:
                 return
-            pause, more = PAUSE, len(self._events) - before
+            if len(self._events) - before < MANY:
+                return
+            pause = PAUSE
 
     async def _send_all(self) -> None:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
@@ -304,7 +309,7 @@ class BatchedEvents(EventsWorker):
         return done
 
 
-def reporter_of(worker: Any) -> Reporter | None:
+def reporter_of(worker: Any, hold: float) -> Reporter | None:
     """Give this worker's reporter for the API of the current settings, made on first use.
 
     None where Prefect sends by itself: to no API, or to Prefect Cloud, which takes events by
@@ -317,7 +322,7 @@ def reporter_of(worker: Any) -> Reporter | None:
     if url not in reporters:
         while len(reporters) >= REPORTERS_KEPT:
             reporters.pop(next(iter(reporters))).close()
-        reporters[url] = Reporter(reporters)
+        reporters[url] = Reporter(reporters, hold)
         set_api_log_sink(lambda log: _take_log(reporters, log))
     reporters[url].install()
     return reporters[url]

@@ -32,7 +32,7 @@ from daskenv_lab.flows.prefect3 import (
     tell_state,
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
-from daskenv_lab.flows.reporting import hurry_on, pending_on, reporter_of
+from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.trust import trust_own_cluster
 
@@ -54,7 +54,7 @@ ROOMS_KEPT = 8
 """Rooms that a worker keeps open; those of kernels that died are closed beyond that."""
 
 EVENTS_OUT = 3.0
-"""Seconds that a worker waits, at the end of a flow run, for its events to go out."""
+"""Seconds that a worker waits, at the end of a flow run, for more of its events to go out."""
 
 LOOK = 500
 """Milliseconds between looks for calls that Dask has cancelled."""
@@ -215,7 +215,8 @@ class Room:
             "start": time.time(),
         }
         self._tell(worker, {**about, "what": "started"})
-        reporter_of(worker)
+        # The client, which carries what is relayed, may leave when the flow run has ended.
+        reporter_of(worker, hold=0 if self.route["relayed"] else HOLD)
         send_events_to_this_api()
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
         try:
@@ -314,8 +315,10 @@ async def leave_rooms(dask_worker: Any, run_id: str) -> None:
         room.tell_all(dask_worker)
     hurry_on(dask_worker)
     if any(room.route["relayed"] for room in leaving):
-        deadline = time.monotonic() + EVENTS_OUT
-        while pending_on(dask_worker) and time.monotonic() < deadline:
+        least, deadline = pending_on(dask_worker), time.monotonic() + EVENTS_OUT
+        while (pending := pending_on(dask_worker)) and time.monotonic() < deadline:
+            if pending < least:
+                least, deadline = pending, time.monotonic() + EVENTS_OUT
             await asyncio.sleep(0.02)
     for room in leaving:
         if not room.busy:

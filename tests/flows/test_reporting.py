@@ -13,7 +13,7 @@ import pytest
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, Reporter
+from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, MANY, Reporter
 
 Post = tuple[str, list[Any]]
 
@@ -155,3 +155,32 @@ def test_what_is_left_at_the_end_is_sent(wire: Api, reporter: Reporter) -> None:
     reporter.take_event(event(1))
     reporter.close()
     assert [[told["event"] for told in batch] for batch in wire.taken("/events")] == [["test.1"]]
+
+
+def test_many_events_are_held_until_they_are_let_go(wire: Api, reporter: Reporter) -> None:
+    """While more and more come nothing is sent; the end of a flow run lets all go."""
+    until(lambda: told_for(reporter, 1.5) and reporter.pending)
+    assert wire.posts == []
+    reporter.hurry()
+    until(lambda: not reporter.pending)
+    assert sum(len(batch) for batch in wire.taken("/events")) > 10 * MANY
+
+
+def test_many_events_are_not_held_for_longer(wire: Api) -> None:
+    """What has come in for as long as events are held is sent, though more come."""
+    with temporary_settings({PREFECT_API_URL: wire.url}):
+        impatient = Reporter({}, hold=1)
+    try:
+        until(lambda: told_for(impatient, 0.5) and wire.posts)
+    finally:
+        impatient.close()
+
+
+def told_for(reporter: Reporter, seconds: float) -> bool:
+    """Let events come in fast for a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for number in range(MANY):
+            reporter.take_event(event(number))
+        time.sleep(0.05)
+    return True
