@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -131,7 +132,11 @@ def octets(value: bytes) -> str:
 
 def width(code: str) -> int:
     """Give the greatest number of columns that ruff could count for `code`."""
-    return len(code) + sum(not c.isascii() for c in code)
+    return sum(1 if c.isascii() or _narrow_letter(c) else 2 for c in code)
+
+
+def _narrow_letter(char: str) -> bool:
+    return char.isalnum() and east_asian_width(char) not in {"F", "W"}
 
 
 def call(name: str, items: Iterable[Atom | Group | Pair | Named]) -> Atom | Group:

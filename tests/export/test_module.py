@@ -122,6 +122,16 @@ def test_exports_are_formatted_as_ruff_would(
     assert checked.returncode == 0, checked.stdout
 
 
+def test_a_name_beside_a_lone_tuple_is_formatted_as_ruff_would(tmp_path: Path) -> None:
+    """The width of a name that is not ASCII is known exactly, as ruff joins such a tuple again."""
+    environment = DaskGatewayEnvironment("local", **{"é" * 50: (None,)})
+    path = tmp_path / "environment.py"
+    path.write_text(_exported(environment), encoding="utf-8")
+    formatted = _ruff("format", "--diff", "--isolated", "--no-cache", path)
+    assert formatted.returncode == 0, formatted.stdout
+    assert _imported(_exported(environment)) == environment
+
+
 def test_an_export_reads_as_written_by_hand() -> None:
     """The module says where it comes from and holds one constructor call."""
     environment = DaskGatewayEnvironment(
