@@ -4,10 +4,12 @@ An environment holds settings, never a connection and never a credential that co
 written down. It imports neither Dask, Prefect nor a cloud's SDK.
 """
 
-from daskenv_lab.environments.base import Environment, Hook
+from daskenv_lab.environments.base import Environment
+from daskenv_lab.environments.checks import Hook
 from daskenv_lab.environments.cloudprovider import DaskCloudProviderEnvironment
 from daskenv_lab.environments.gateway import EMBEDDED, DaskGatewayEnvironment
 from daskenv_lab.environments.kinds import environment_of_kind, from_dict
+from daskenv_lab.environments.profile import profile_arguments
 from daskenv_lab.environments.remote import RemoteDaskEnvironment
 from daskenv_lab.environments.secret import Secret, reveal
 
@@ -21,5 +23,6 @@ __all__ = [
     "Secret",
     "environment_of_kind",
     "from_dict",
+    "profile_arguments",
     "reveal",
 ]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from daskenv_lab.environments import checks
 from daskenv_lab.environments.codec import canonical, encode, fingerprint
-from daskenv_lab.environments.secret import Secret, conceal, mask, secrets_in
+from daskenv_lab.environments.secret import Secret, forget, secrets_in
 from daskenv_lab.errors import EnvironmentValueError, nearest
 
-Hook = Callable[..., None]
-"""Called around a flow run in production: ``on_start()``, ``on_exit()``, and
-``on_execute(parameters, provider_kwargs)``, which may change ``provider_kwargs`` in place."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefect import Flow
+    from prefect.task_runners import TaskRunner
+
+    from daskenv_lab.environments.checks import Hook
+    from daskenv_lab.production import Deployment
 
 SCHEMA_VERSION = 1
 
@@ -69,8 +74,8 @@ class Environment:
         """Check and store the shared arguments; called by each subclass's constructor."""
         owner = type(self).__name__
         self._refuse_misspelt(extra)
-        n_workers = _count(owner, "n_workers", given["n_workers"], least=0)
-        minimum, maximum = _bounds(
+        n_workers = checks.count(owner, "n_workers", given["n_workers"], least=0)
+        minimum, maximum = checks.bounds(
             owner, given["adaptive_min_workers"], given["adaptive_max_workers"]
         )
         if n_workers is not None and minimum is not None:
@@ -82,13 +87,13 @@ class Environment:
         self._put("n_workers", n_workers)
         self._put("adaptive_min_workers", minimum)
         self._put("adaptive_max_workers", maximum)
-        self._put("security", _security(owner, given["security"]))
+        self._put("security", checks.security(owner, given["security"]))
         for name in ("executor_kwargs", "metadata"):
-            self._put(name, _mapping(owner, name, given[name]))
-        self._put("labels", _labels(owner, given["labels"]))
+            self._put(name, checks.mapping(owner, name, given[name]))
+        self._put("labels", checks.labels(owner, given["labels"]))
         for name in HOOKS:
-            self._put(name, _hook(owner, name, given[name]))
-        self._put("extra", _mapping(owner, "further arguments", extra))
+            self._put(name, checks.hook(owner, name, given[name]))
+        self._put("extra", checks.mapping(owner, "further arguments", extra))
 
     def _put(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -147,6 +152,12 @@ class Environment:
         return self.adaptive_min_workers, self.adaptive_max_workers
 
     @property
+    def image(self) -> str | None:
+        """The container image that is chosen for the cluster."""
+        given = self.extra.get("image")
+        return None if given is None else str(given)
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets among the arguments."""
         return tuple(secrets_in(self.arguments()))
@@ -156,9 +167,123 @@ class Environment:
         """Sixteen hexadecimal digits that are equal for equal environments, on every machine."""
         return fingerprint(self._written(strict=False))
 
+    def task_runner(self) -> TaskRunner[Any]:
+        """Give a Prefect task runner that makes a cluster for each flow run, and removes it.
+
+        Examples
+        --------
+        >>> from prefect import flow
+        >>> @flow(task_runner=environment.task_runner())  # doctest: +SKIP
+        ... def etl(x): ...
+        """
+        from daskenv_lab.production import FlowRunExecutor
+
+        return FlowRunExecutor(self)
+
+    def execute(self, flow: Flow[..., Any], parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run a flow on a fresh cluster, and give its result.
+
+        Parameters
+        ----------
+        flow : prefect.Flow
+            A synchronous or asynchronous flow; it need not name a task runner.
+        parameters : mapping, optional
+            Its parameters, by name.
+
+        Raises
+        ------
+        FlowParameterError
+            The parameters do not fit the flow.
+        Exception
+            What the flow raised.
+        """
+        from daskenv_lab.production import execute
+
+        return execute(self, flow, parameters or {})
+
+    def refuse_unbound(self, place: str) -> None:
+        """Load a flow in a clean process, and refuse one whose runs would have no cluster.
+
+        Parameters
+        ----------
+        place : str
+            ``"flows.py:etl"`` or ``"package.module:etl"``.
+
+        Raises
+        ------
+        RegistrationError
+            It cannot be loaded, or is bound to no environment.
+        """
+        from daskenv_lab.production import refuse_unbound
+
+        refuse_unbound(place)
+
+    def register(self, flow: Any, *, name: str, work_pool_name: str, **options: Any) -> Deployment:
+        """Make a Prefect deployment whose flow runs use this environment, or change it.
+
+        The flow is loaded in a clean process first. One that no file holds, such as a notebook's,
+        is written to a module with all that it needs; so is one that is bound to no environment.
+
+        Parameters
+        ----------
+        flow : prefect.Flow or str
+            The flow, or its place: ``"flows.py:etl"``, ``"package.module:etl"``.
+        name : str
+            The deployment's name.
+        work_pool_name : str
+            A work pool that exists.
+        work_queue_name : str, optional
+            A queue of that pool; by default the first that one of the labels names.
+        image : str, optional
+            The image of the flow runs, for pools whose jobs are containers; the clusters take
+            the same, unless the environment names another.
+        schedule : optional
+            A cron line, seconds or a timedelta between runs, a `prefect.schedules.Schedule`, or
+            several of these in a list.
+        parameters : mapping, optional
+            Parameters of the flow runs, where a run gives no others.
+        description : str, optional
+            By default the flow's.
+        job_variables : mapping, optional
+            Further variables of the pool's jobs.
+        path : str or Path, optional
+            The folder that holds the flow's module where it runs; by default this one here for a
+            process pool, and a container's working directory for the others.
+        module : str or Path, optional
+            The file to write, if one is written; by default ``<flow>_<deployment>.py`` beside the
+            flow, or in the working directory.
+        overwrite : bool
+            Replace that file whatever it is.
+
+        Raises
+        ------
+        RegistrationError
+            The flow cannot be loaded in a clean process, the pool does not exist or takes no such
+            variable, or the API refuses the deployment.
+        ExportError
+            The flow or the environment cannot be written as code.
+
+        Examples
+        --------
+        >>> environment.register(etl, name="nightly", work_pool_name="pool")  # doctest: +SKIP
+        """
+        from daskenv_lab.production import register
+
+        return register(self, flow, name=name, work_pool_name=work_pool_name, **options)
+
     def without_hooks(self) -> Self:
         """Make a copy without `on_start`, `on_execute` and `on_exit`."""
         return self.replace(**dict.fromkeys(HOOKS))
+
+    def without_secret_values(self) -> Self:
+        """Make an equal copy whose secrets are read from their process variables alone."""
+        return type(self)(**forget(self.arguments()))
+
+    def with_hooks_of(self, other: Environment) -> Self:
+        """Make a copy that has the other's hooks where it has none of its own."""
+        takes = {*self._argument_names()} & {*HOOKS}
+        lacks = [name for name in takes if getattr(self, name) is None]
+        return self.replace(**{name: getattr(other, name) for name in lacks})
 
     def to_dict(self) -> dict[str, Any]:
         """Write the environment down in JSON's types, secrets by the name of their variable.
@@ -188,124 +313,15 @@ class Environment:
         return hash(self.fingerprint)
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{k}={_shown(v)}" for k, v in self.arguments().items())
+        inner = ", ".join(f"{k}={checks.shown(v)}" for k, v in self.arguments().items())
         return f"{type(self).__name__}({inner})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.arguments())
 
 
-def text(owner: str, name: str, value: Any, *, hint: str) -> str:
-    """Check that an argument is a text that is not empty.
-
-    Raises
-    ------
-    EnvironmentValueError
-        It is not.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise EnvironmentValueError(f"{owner} was given {name}={_shown(value)}; {hint}")
-    return value
-
-
 def _rebuild(cls: type[Environment], arguments: dict[str, Any]) -> Environment:
     return cls(**arguments)
-
-
-def _count(owner: str, name: str, value: Any, *, least: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise EnvironmentValueError(
-            f"{owner} was given {name}={_shown(value)}; it takes a whole number from {least} "
-            "upwards, or None"
-        )
-    return value
-
-
-def _bounds(owner: str, low: Any, high: Any) -> tuple[int | None, int | None]:
-    """Apply the Gateway environment's rule: no minimum is 1, no maximum is the minimum."""
-    minimum = _count(owner, "adaptive_min_workers", low, least=0)
-    maximum = _count(owner, "adaptive_max_workers", high, least=1)
-    if minimum is None and maximum is None:
-        return None, None
-    minimum = 1 if minimum is None else minimum
-    if maximum is None:
-        maximum = _count(owner, "adaptive_max_workers (the same as the minimum)", minimum, least=1)
-    assert maximum is not None  # noqa: S101 - for the type checker
-    if minimum > maximum:
-        raise EnvironmentValueError(
-            f"{owner} was given adaptive_min_workers={minimum} above "
-            f"adaptive_max_workers={maximum}; swap the two"
-        )
-    return minimum, maximum
-
-
-def _security(owner: str, value: Any) -> bool | Mapping[str, Any] | None:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Mapping):
-        return _mapping(owner, "security", value)
-    # A distributed.Security, known by its way of listing itself, so as not to import distributed.
-    names = getattr(type(value), "__slots__", None)
-    if type(value).__name__ == "Security" and names:
-        given = {name: getattr(value, name, None) for name in names}
-        kept = {k: v for k, v in given.items() if v not in (None, {}) and not k.startswith("_")}
-        if "tls_min_version" in kept:
-            # An ssl.TLSVersion, which equals its number; only the number can be written down.
-            kept["tls_min_version"] = int(kept["tls_min_version"])
-        return _mapping(owner, "security", kept)
-    raise EnvironmentValueError(
-        f"{owner} was given security={_shown(value)}; it takes True, False, a "
-        "distributed.Security, or a mapping of its arguments"
-    )
-
-
-def _mapping(owner: str, name: str, value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return MappingProxyType({})
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise EnvironmentValueError(
-            f"{owner} was given {name}={_shown(value)}; it takes a mapping with names as keys"
-        )
-    path = (name,) if name == "security" else ()
-    return MappingProxyType(conceal(copy.deepcopy(dict(value)), path=path))
-
-
-def _labels(owner: str, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
-        raise EnvironmentValueError(
-            f"{owner} was given labels={_shown(value)}; it takes a list of words"
-        )
-    labels = tuple(sorted(value) if isinstance(value, set | frozenset) else value)
-    if not all(isinstance(label, str) and label for label in labels):
-        raise EnvironmentValueError(
-            f"{owner} was given labels={_shown(value)}; each label is a text that is not empty"
-        )
-    return labels
-
-
-def _hook(owner: str, name: str, value: Any) -> Hook | None:
-    if value is None:
-        return None
-    if not callable(value):
-        raise EnvironmentValueError(
-            f"{owner} was given {name}={_shown(value)}; it takes a function, without calling it"
-        )
-    wanted = {"on_execute": ("parameters", "provider_kwargs")}.get(name, ())
-    hook: Hook = value
-    try:
-        inspect.signature(hook).bind(*wanted)
-    except TypeError as error:
-        raise EnvironmentValueError(
-            f"{owner} was given {name}={_shown(value)}, which cannot be called as "
-            f"{name}({', '.join(wanted)}) ({error}); change its parameters"
-        ) from error
-    except ValueError:
-        return hook  # A builtin without a signature.
-    return hook
 
 
 def _thaw(value: Any) -> Any:
@@ -314,9 +330,3 @@ def _thaw(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return copy.deepcopy(value) if isinstance(value, dict | list) else value
-
-
-def _shown(value: Any) -> str:
-    """Represent an argument with its secrets masked, and not too long."""
-    shown = mask(repr(conceal(value) if isinstance(value, dict | list | tuple) else value))
-    return shown if len(shown) <= 200 else f"{shown[:197]}..."

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from daskenv_lab.environments.base import Environment, Hook
+from daskenv_lab.environments.base import Environment
 from daskenv_lab.errors import EnvironmentValueError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from daskenv_lab.environments.checks import Hook
 
 PROVIDER_CLASSES = {
     "fargate": "dask_cloudprovider.aws.FargateCluster",

@@ -2,7 +2,9 @@
 
 JSON's own types are kept as they are. Everything else becomes a mapping with one key that starts
 with ``$``: ``$tuple``, ``$set``, ``$frozenset``, ``$bytes``, ``$timedelta``, ``$map`` (keys that
-JSON lacks, or that start with ``$``), ``$object`` (a class or function by its path), ``$secret``.
+JSON lacks, or that start with ``$``), ``$object`` (a class or function by its path), ``$secret``,
+``$float`` (``nan``, ``inf``, ``-inf``) and ``$int`` (in hexadecimal digits, beyond what JSON's
+readers take). ``$text`` is only read here: `daskenv_lab.environments.profile` writes it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import base64
 import hashlib
 import importlib
 import json
+import math
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,9 @@ from daskenv_lab.errors import EnvironmentValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_WIDEST_INT = 1024
+"""Bits; Python itself refuses to read or write decimal numbers of some thousand digits."""
 
 
 def encode(value: Any, *, where: str, strict: bool = True) -> Any:
@@ -46,7 +52,7 @@ def encode(value: Any, *, where: str, strict: bool = True) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         # A subclass (an enum's member, numpy's float64) is carried as its plain value.
-        return _plain(value)
+        return _number(_plain(value))
 
     def inner(item: Any) -> Any:
         return encode(item, where=where, strict=strict)
@@ -91,7 +97,7 @@ def decode(value: Any) -> Any:
     Raises
     ------
     EnvironmentValueError
-        The tag is not known, or the named object cannot be imported.
+        The tag is not known, its content is damaged, or the named object cannot be imported.
 
     Examples
     --------
@@ -110,8 +116,20 @@ def decode(value: Any) -> Any:
                     f"the written setting has the tag {tag!r}, which this version does not know; "
                     "update daskenv_lab"
                 )
-            return _DECODERS[tag](content)
+            return _decoded(tag, content)
     return {k: decode(v) for k, v in value.items()}
+
+
+def _decoded(tag: str, content: Any) -> Any:
+    try:
+        return _DECODERS[tag](content)
+    except EnvironmentValueError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EnvironmentValueError(
+            f"the written setting {{{tag!r}: {content!r:.80}}} is damaged ({error}); "
+            "mend it, or export the environment again"
+        ) from error
 
 
 def importable_path(value: Any) -> str | None:
@@ -154,6 +172,22 @@ def _plain(value: Any) -> Any:
     return None
 
 
+def _number(value: Any) -> Any:
+    """Give a number that JSON's readers take, or its tagged form."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if isinstance(value, int) and value.bit_length() > _WIDEST_INT:
+        return {"$int": hex(value)}
+    return value
+
+
+def _text(escaped: Any) -> str:
+    """Read a text in which JSON's escapes stand for what would be replaced or lost on the way."""
+    if not isinstance(escaped, str):
+        raise TypeError("it takes a text")
+    return str(json.loads(f'"{escaped}"'))
+
+
 def canonical(written: Any) -> str:
     """Give encoded settings as text that is equal for equal settings only."""
     return json.dumps(written, sort_keys=True, separators=(",", ":"))
@@ -161,6 +195,9 @@ def canonical(written: Any) -> str:
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$secret": Secret,
+    "$text": _text,
+    "$float": float,
+    "$int": lambda c: int(c, 16),
     "$tuple": lambda c: tuple(decode(v) for v in c),
     "$set": lambda c: {decode(v) for v in c},
     "$frozenset": lambda c: frozenset(decode(v) for v in c),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from daskenv_lab.environments.base import Environment, Hook, text
+from daskenv_lab.environments.base import Environment
+from daskenv_lab.environments.checks import Hook, text
 from daskenv_lab.environments.secret import conceal, mask
 from daskenv_lab.errors import EnvironmentValueError
 

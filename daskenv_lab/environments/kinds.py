@@ -53,6 +53,28 @@ def environment_of_kind(kind: str, arguments: dict[str, Any]) -> Environment:
         ) from error
 
 
+def kind_of(environment: Environment) -> tuple[str, dict[str, Any]]:
+    """Give the kind and the arguments from which `environment_of_kind` makes an equal environment.
+
+    A Gateway's address and its ``auth`` are always among them, so that no default replaces them.
+
+    Examples
+    --------
+    >>> kind_of(DaskGatewayEnvironment("local", n_workers=2))
+    ('local', {'n_workers': 2})
+    """
+    arguments = environment.arguments()
+    if isinstance(environment, DaskCloudProviderEnvironment):
+        path = arguments.pop("provider_class")
+        return environment.short_name or path, arguments
+    if isinstance(environment, RemoteDaskEnvironment):
+        return "remote", arguments
+    if arguments.get("gateway_address") == EMBEDDED:
+        del arguments["gateway_address"]
+        return "local", arguments
+    return "gateway", {"gateway_address": None, "auth": None, **arguments}
+
+
 def from_dict(written: Mapping[str, Any]) -> Environment:
     """Make the environment that `Environment.to_dict` wrote down.
 
@@ -77,8 +99,14 @@ def from_dict(written: Mapping[str, Any]) -> Environment:
             f"reads {SCHEMA_VERSION}; update daskenv_lab"
         )
     kind = written.get("kind")
-    if kind not in _CLASSES:
+    if not isinstance(kind, str) or kind not in _CLASSES:
         raise EnvironmentValueError(
             f"the written environment has the kind {kind!r}; {did_you_mean(str(kind), _CLASSES)}"
         )
-    return _CLASSES[str(kind)](**{k: decode(v) for k, v in written["arguments"].items()})
+    try:
+        return _CLASSES[kind](**{k: decode(v) for k, v in written["arguments"].items()})
+    except TypeError as error:
+        raise EnvironmentValueError(
+            f"the written environment of the kind {kind!r} is damaged ({error}); "
+            "mend its arguments, or export it again"
+        ) from error

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from daskenv_lab.environments.base import Environment, Hook, text
+from daskenv_lab.environments.base import Environment
+from daskenv_lab.environments.checks import Hook, text
 from daskenv_lab.errors import EnvironmentValueError
 
 if TYPE_CHECKING:

@@ -128,6 +128,17 @@ def reveal(value: Any, process_variables: Mapping[str, str]) -> Any:
     return value
 
 
+def forget(value: Any) -> Any:
+    """Copy settings with every `Secret` known by its process variable alone."""
+    if isinstance(value, Secret):
+        return Secret(value.env_var)
+    if isinstance(value, dict):
+        return {k: forget(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and _plain(value):
+        return type(value)(forget(v) for v in value)
+    return value
+
+
 def secrets_in(value: Any) -> Iterator[Secret]:
     """Yield each `Secret` in a tree of settings."""
     if isinstance(value, Secret):

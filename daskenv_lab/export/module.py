@@ -1,40 +1,48 @@
 """An environment as the text of a Python module that makes an equal one.
 
 The module is made from the environment's written form, so it is equal by construction: whatever
-has no written form cannot be exported, and a secret is there by its variable's name alone.
+has no written form cannot be exported, and a secret is there by its variable's name alone. Hooks
+of a notebook, which no module offers, are there by their source.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import keyword
-import math
-import re
 import textwrap
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from daskenv_lab import __version__
-from daskenv_lab.environments.secret import mask
+from daskenv_lab.environments.base import HOOKS
+from daskenv_lab.environments.codec import encode
 from daskenv_lab.errors import EnvironmentValueError, ExportError
-from daskenv_lab.export.imports import Imports, importable, plain_name
-from daskenv_lab.export.layout import WIDTH, Atom, Group, Named, Pair, call, octets, text
+from daskenv_lab.export.code import Writer, has_lone_tuple
+from daskenv_lab.export.imports import Imports, importable, offered
+from daskenv_lab.export.layout import WIDTH, Atom, Group, Named, call, text
+from daskenv_lab.export.secrets import refuse_open_secrets, variables, written
+from daskenv_lab.export.signature import paragraphs, signed
+from daskenv_lab.export.source import Source, name_of, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Mapping
     from datetime import datetime
 
     from daskenv_lab.environments import Environment
+    from daskenv_lab.export.request import BoundFlow
 
-_CHECKSUM = re.compile(r"(?<=Checksum )[0-9a-f]{16}")
-_BLANK = "0" * 16
+_OWN = frozenset({"environment", "float", "frozenset", "set"})
+"""Names that the module uses, and cannot call otherwise."""
 
 
-def python_module(environment: Environment, *, source: str, when: datetime) -> str:
+def python_module(
+    environment: Environment,
+    *,
+    source: str,
+    when: datetime,
+    registration: Mapping[str, Any] | None = None,
+    flow: BoundFlow | None = None,
+) -> str:
     """Write the module that makes an equal environment when it is imported.
 
-    The text is what ``ruff format`` would make of it, and passes ``ruff check``.
+    The text is what ``ruff format`` would make of it, and passes ``ruff check``, but for the source
+    of hooks, which stays as it was written.
 
     Parameters
     ----------
@@ -44,12 +52,17 @@ def python_module(environment: Environment, *, source: str, when: datetime) -> s
         Where they come from, such as ``the session 'dev'``.
     when : datetime
         When they were read; converted to UTC.
+    registration : mapping, optional
+        The keyword arguments of the call that registers a flow when the module is run, with the
+        flow itself as ``flow``.
+    flow : BoundFlow, optional
+        A flow that the module holds or imports, and binds to the environment.
 
     Raises
     ------
     ExportError
-        A setting cannot be written as code: a lambda, a function of the notebook, an open
-        connection, or a password inside an address.
+        A setting cannot be written as code: a lambda, an open connection, a password inside an
+        address, or a hook of the notebook that uses one.
 
     Examples
     --------
@@ -63,21 +76,21 @@ def python_module(environment: Environment, *, source: str, when: datetime) -> s
     )
     <BLANKLINE>
     """
-    try:
-        arguments = environment.to_dict()["arguments"]
-    except EnvironmentValueError as error:
-        raise ExportError(f"the environment cannot be exported: {error}") from error
-    _refuse_open_secrets(arguments)
-    imports = Imports()
+    hooks = _hooks_by_source(environment)
+    others = {k: v for k, v in environment.arguments().items() if k not in hooks}
+    arguments = written(type(environment)(**others))["arguments"]
+    found = _source(hooks, flow)
+    imports = Imports(found.imports, found.names)
+    if flow and flow.module:
+        imports.add(flow.module, flow.name, flow.name)
     cls = imports.name(*_home(type(environment)))
     # The bodies are laid out first: they decide what is imported.
-    writer = _Writer(imports, ascii_only=_has_lone_tuple(arguments))
-    made = writer.constructor(cls, arguments)
-    layout = made.broken if isinstance(made, Group) else made.lines
-    body = layout(0, "environment = ", "")
-    variables = sorted({secret.env_var for secret in environment.secrets})
-    parts = [_docstring(source, when, variables), *imports.lines(), "", *body]
-    return _signed("\n".join(parts) + "\n")
+    writer = Writer(imports, ascii_only=has_lone_tuple(arguments))
+    body = _environment(writer, cls, arguments, {k: name_of(v) for k, v in hooks.items()})
+    last = [*_binding(flow), *_registration(imports, registration)]
+    docstring = _docstring(source, when, variables(environment))
+    lines = [docstring, *imports.lines(), "", *_sources(found), *body, *last]
+    return signed("\n".join(lines) + "\n")
 
 
 def _home(cls: type[Environment]) -> tuple[str, str]:
@@ -90,170 +103,80 @@ def _home(cls: type[Environment]) -> tuple[str, str]:
     return module, name
 
 
-def untouched(code: str) -> bool:
-    """Tell whether a file's text is an export that nobody has edited since."""
-    return _CHECKSUM.search(code) is not None and _signed(code) == code
+def _hooks_by_source(environment: Environment) -> dict[str, Any]:
+    """Give the hooks that no other process could import."""
+    hooks = {name: getattr(environment, name) for name in HOOKS}
+    return {name: hook for name, hook in hooks.items() if hook is not None and not offered(hook)}
 
 
-def _signed(code: str) -> str:
-    """Put the checksum of everything else in its place."""
-    blank = _CHECKSUM.sub(_BLANK, code, count=1)
-    return _CHECKSUM.sub(hashlib.sha256(blank.encode()).hexdigest()[:16], code, count=1)
+def _source(hooks: Mapping[str, Any], flow: BoundFlow | None) -> Source:
+    """Give the source of what no other process could import, in one."""
+    for name, hook in hooks.items():
+        try:
+            source_of(hook)
+        except ExportError as error:
+            raise ExportError(f"the hook {name} cannot be exported: {error}") from error
+    flows = [flow.value] if flow and flow.value is not None else []
+    found = source_of(*hooks.values(), *flows)
+    if clash := sorted((found.names | Imports(found.imports).bound) & _OWN):
+        whose = [*hooks, *([f"the flow {flow.name}"] if flow and flows else [])]
+        raise ExportError(
+            f"{', '.join(whose)} use the name {clash[0]!r} for something of their own, and the "
+            "exported module uses it too; rename it"
+        )
+    return found
 
 
-def _docstring(source: str, when: datetime, variables: list[str]) -> str:
+def _environment(
+    writer: Writer, cls: str, arguments: dict[str, Any], hooks: Mapping[str, str]
+) -> list[str]:
+    made = writer.constructor(cls, arguments, {name: Atom(code) for name, code in hooks.items()})
+    layout = made.broken if isinstance(made, Group) else made.lines
+    return [*layout(0, "environment = ", "")]
+
+
+def _binding(flow: BoundFlow | None) -> list[str]:
+    """Write the lines that give the flow the environment's task runner."""
+    if flow is None:
+        return []
+    runner = Named("task_runner=", Atom("environment.task_runner()"))
+    return [*call(f"{flow.name}.with_options", [runner]).lines(0, f"{flow.name} = ", "")]
+
+
+def _registration(imports: Imports, given: Mapping[str, Any] | None) -> list[str]:
+    """Write the call that registers a flow when the module is run, and not when it is imported."""
+    if given is None:
+        return []
+    flow = given.get("flow")
+    if not isinstance(flow, str) or ":" not in flow:
+        raise ExportError(
+            f"registration has flow={flow!r:.80}; name the flow as 'flows.py:etl' or 'flows:etl'"
+        )
+    try:
+        others = {k: encode(v, where=k) for k, v in given.items() if k != "flow"}
+    except EnvironmentValueError as error:
+        raise ExportError(f"the registration cannot be exported: {error}") from error
+    refuse_open_secrets({"flow": flow, **others})
+    writer = Writer(imports, ascii_only=has_lone_tuple(others))
+    made = writer.constructor("environment.register", others, {}, Atom(text(flow)))
+    return ["", 'if __name__ == "__main__":', *made.lines(4, "", "")]
+
+
+def _sources(found: Source) -> list[str]:
+    """Give the lines of the hooks' source, with the empty lines around definitions."""
+    lines = [line for constant in found.constants for line in constant.splitlines()]
+    lines += [""] if lines else []
+    if found.definitions:
+        lines += ["", *found.definitions.splitlines(), "", ""]
+    return lines
+
+
+def _docstring(source: str, when: datetime, names: list[str]) -> str:
     """Say where the module comes from; nothing in `source` can end the docstring."""
-    # Python 3.13 compiles no docstring that holds half of a surrogate pair, even if escaped.
-    whole = source.encode("utf-8", "backslashreplace").decode("utf-8")
-    said = text(whole.replace('"', "'"))[1:-1]
-    at = when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    paragraphs = [
-        f"Written by daskenv_lab {__version__} at {at}, from {said}.",
-        f"Checksum {_BLANK}; a file that was edited since is not overwritten.",
-    ]
     lines = ['"""The Dask environment of a flow, as it was tuned.']
-    for paragraph in paragraphs:
+    for paragraph in paragraphs(source, when):
         lines += ["", *textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False)]
-    if variables:
+    if names:
         lines += ["", "Each secret is read from a process variable when it is needed:"]
-        lines += ["", *(f"- {name}" for name in variables)]
+        lines += ["", *(f"- {name}" for name in names)]
     return "\n".join([*lines, '"""', ""])
-
-
-def _refuse_open_secrets(arguments: Any) -> None:
-    """Refuse what would put a password or a key into the file."""
-    for name, value in arguments.items():
-        for found in _texts(value):
-            if mask(found) != found:
-                raise ExportError(
-                    f"{name} holds an address with a password in it ({mask(found)!r:.120}), and an "
-                    "export holds no secrets; take the password out of the address and give it as "
-                    "an argument of its own, such as auth={'type': 'basic', 'password': ...}"
-                )
-            if "PRIVATE KEY-----" in found:
-                raise ExportError(
-                    f"{name} holds a private key as bytes, and an export holds no secrets; give "
-                    "the path of a file, or the key as text"
-                )
-
-
-def _texts(written: Any) -> Iterable[str]:
-    if isinstance(written, str):
-        yield written
-    elif isinstance(written, dict):
-        if set(written) == {"$bytes"}:
-            yield base64.b64decode(written["$bytes"]).decode("latin-1")
-        for key, value in written.items():
-            yield key
-            yield from _texts(value)
-    elif isinstance(written, list):
-        for value in written:
-            yield from _texts(value)
-
-
-class _Writer:
-    """Turns the written form of settings into literals, and notes what must be imported."""
-
-    def __init__(self, imports: Imports, *, ascii_only: bool) -> None:
-        self._imports = imports
-        self._ascii_only = ascii_only
-        self._where = ""
-        self._tags: dict[str, Callable[[Any], Atom | Group]] = {
-            "$bytes": lambda c: Atom(octets(base64.b64decode(c))),
-            "$frozenset": lambda c: call("frozenset", [self._set(c)] if c else []),
-            "$map": self._map,
-            "$object": self._object,
-            "$secret": self._secret,
-            "$set": lambda c: self._set(c) if c else Atom("set()"),
-            "$timedelta": self._timedelta,
-            "$tuple": lambda c: self._group("(", c, ")"),
-        }
-
-    def constructor(self, cls: str, arguments: dict[str, Any]) -> Atom | Group:
-        plain: list[Named] = []
-        odd: list[Pair] = []
-        for name, written in arguments.items():
-            self._where = name
-            value = self.value(written)
-            if plain_name(name):
-                plain.append(Named(f"{name}=", value))
-            elif name.isidentifier() and not keyword.iskeyword(name):
-                raise ExportError(f"{name!r} would be read as another name in code; rename it")
-            else:
-                # What is no name in code, such as "a-b", goes through a mapping.
-                odd.append(Pair(self._text(name), value))
-        if odd:
-            plain.append(Named("**", Group("{", tuple(odd), "}")))
-        return call(cls, plain)
-
-    def value(self, written: Any) -> Atom | Group:
-        match written:
-            case None | bool():
-                return Atom(repr(written))
-            case int():
-                return Atom(_whole(written))
-            case float():
-                return _real(written)
-            case str():
-                return self._text(written)
-            case list():
-                return self._group("[", written, "]")
-        if len(written) == 1:
-            tag, content = next(iter(written.items()))
-            if tag in self._tags:
-                return self._tags[tag](content)
-            if tag.startswith("$"):
-                raise ExportError(f"{self._where} has the written form {tag!r}, which has no code")
-        pairs = tuple(Pair(self._text(k), self.value(v)) for k, v in written.items())
-        return Group("{", pairs, "}") if pairs else Atom("{}")
-
-    def _text(self, value: str) -> Atom:
-        return Atom(text(value, ascii_only=self._ascii_only))
-
-    def _group(self, start: str, items: list[Any], end: str) -> Atom | Group:
-        made = tuple(self.value(item) for item in items)
-        return Group(start, made, end) if made else Atom(f"{start}{end}")
-
-    def _set(self, members: list[Any]) -> Group:
-        return Group("{", tuple(self.value(m) for m in members), "}")
-
-    def _map(self, pairs: list[list[Any]]) -> Group:
-        return Group("{", tuple(Pair(self.value(k), self.value(v)) for k, v in pairs), "}")
-
-    def _secret(self, env_var: str) -> Atom | Group:
-        return call(self._imports.name("daskenv_lab", "Secret"), [Atom(text(env_var))])
-
-    def _timedelta(self, parts: list[int]) -> Atom | Group:
-        names = ("days", "seconds", "microseconds")
-        given = [Named(f"{n}=", Atom(str(p))) for n, p in zip(names, parts, strict=True) if p]
-        return call(self._imports.name("datetime", "timedelta"), given)
-
-    def _object(self, path: str) -> Atom:
-        module, name, rest = importable(path, where=self._where)
-        return Atom(f"{self._imports.name(module, name)}{rest}")
-
-
-def _whole(value: int) -> str:
-    if value.bit_length() <= 1024:
-        return str(value)
-    # Python refuses to read or write decimal numbers beyond some thousand digits.
-    sign = "-" if value < 0 else ""
-    return f"{sign}0x{abs(value):X}"
-
-
-def _real(value: float) -> Atom | Group:
-    if math.isfinite(value):
-        return Atom(repr(value).replace("e+", "e"))
-    return call("float", [Atom(text(repr(value)))])
-
-
-def _has_lone_tuple(written: Any) -> bool:
-    """Tell whether there is a tuple of one item anywhere.
-
-    Ruff joins such a tuple again wherever it fits, broken or not, so that the width of the code
-    around it must be known exactly; it is where everything is ASCII.
-    """
-    if isinstance(written, dict):
-        lone = "$tuple" in written and len(written) == 1 and len(written["$tuple"]) == 1
-        return lone or any(_has_lone_tuple(v) for v in written.values())
-    return isinstance(written, list) and any(_has_lone_tuple(v) for v in written)

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daskenv_lab.errors import ExportError
-from daskenv_lab.export.module import python_module, untouched
+from daskenv_lab.export.image import dockerfile, requirements_file, requirements_text
+from daskenv_lab.export.module import python_module
+from daskenv_lab.export.signature import untouched
+from daskenv_lab.export.texts import dask_profile, json_document, prefect_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterator, Mapping
 
     from daskenv_lab.environments import Environment
+    from daskenv_lab.export.request import Request
 
 _LARGEST = 10_000_000
 """Bytes; a file beyond this is no export of ours and is not read."""
@@ -25,32 +28,29 @@ _LARGEST = 10_000_000
 def write_environment(
     environment: Environment,
     path: str | Path,
+    request: Request,
     *,
-    source: str,
-    when: datetime,
     overwrite: bool = False,
     lacks: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a Python module that makes an equal environment when it is imported.
+    """Write an environment into a file, in the format that is asked for.
 
     A file that is there already is replaced in one step, and only if it is an export that nobody
-    has edited since.
+    has edited since. Beside a Dockerfile, its list of packages is written too.
 
     Parameters
     ----------
     environment : Environment
         The settings.
     path : str or Path
-        The file, whose name ends in ``.py``.
-    source : str
-        Where the settings come from, such as ``the session 'dev'``.
-    when : datetime
-        When they were read.
+        The file.
+    request : Request
+        The format, where the settings come from, and what goes with them.
     overwrite : bool
         Replace the file whatever it is.
     lacks : mapping of str to str, optional
         The packages that flows import and the environment's image lacks, each with its version;
-        with any of them there is no export.
+        with any of them there is no export but a Dockerfile, which adds them.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def write_environment(
     Raises
     ------
     ExportError
-        The file is somebody else's, or cannot be written, a setting cannot be written as code, or
+        The file is somebody else's, or cannot be written, a setting cannot be written down, or
         the image lacks something.
 
     Examples
@@ -68,28 +68,65 @@ def write_environment(
     >>> from datetime import UTC, datetime
     >>> from daskenv_lab import DaskGatewayEnvironment
     >>> write_environment(  # doctest: +SKIP
-    ...     DaskGatewayEnvironment("local"), "environment.py", source="here", when=datetime.now(UTC)
+    ...     DaskGatewayEnvironment("local"),
+    ...     "environment.py",
+    ...     Request(source="here", when=datetime.now(UTC)),
     ... )
     """
-    if Path(path).suffix != ".py":
-        raise ExportError(
-            f"{str(path)!r} is no name for a Python module; write {f'{path}.py'!r} instead"
-        )
-    if lacks:
+    chosen = request.format_for(path)
+    if lacks and chosen != "dockerfile":
         _refuse_lacking(lacks)
-    code = python_module(environment, source=source, when=when)
-    try:
+    text = None if chosen == "dockerfile" else _TEXTS[chosen](environment, request)
+    with _telling(path):
         target = Path(path).expanduser().resolve()
         if not overwrite:
             _refuse_foreign(target)
-        _replace(target, code)
+        if text is None:
+            text = _with_requirements(environment, request, target, overwrite=overwrite)
+        _replace(target, text)
+    return target
+
+
+def _python(environment: Environment, request: Request) -> str:
+    return python_module(
+        environment,
+        source=request.source,
+        when=request.when,
+        registration=request.registration,
+        flow=request.flow,
+    )
+
+
+_TEXTS: Mapping[str, Callable[[Environment, Request], str]] = {
+    "python": _python,
+    "json": json_document,
+    "dask": dask_profile,
+    "prefect": prefect_deployment,
+}
+
+
+def _with_requirements(
+    environment: Environment, request: Request, target: Path, *, overwrite: bool
+) -> str:
+    """Write the list of packages beside a Dockerfile, and give the Dockerfile's text."""
+    packages = requirements_file(target, overwrite=overwrite)
+    text = dockerfile(environment, request, packages.name)
+    if target.is_dir():
+        raise IsADirectoryError(0, "it is a folder")
+    _replace(packages, requirements_text(request, target.name))
+    return text
+
+
+@contextlib.contextmanager
+def _telling(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"the export cannot be written to {str(path)!r} ({reason}); "
             "choose a file in a folder that exists and may be written"
         ) from error
-    return target
 
 
 def _refuse_lacking(lacks: Mapping[str, str]) -> None:

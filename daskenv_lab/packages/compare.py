@@ -153,6 +153,12 @@ def forget(connection: Connection) -> None:
     _seen.pop(connection, None)
 
 
+def imported(connection: Connection) -> frozenset[str]:
+    """Name the modules that flows import which ran here on the cluster, or were compared."""
+    seen = _seen.get(connection)
+    return seen.modules if seen else frozenset()
+
+
 def lacking(connection: Connection) -> dict[str, str]:
     """Tell what the workers' image lacked when packages were last compared, from anywhere.
 

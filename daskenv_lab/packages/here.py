@@ -69,16 +69,27 @@ def why_not_pure(distribution: str) -> str | None:
     found = _found(distribution)
     if found is None:
         return "it is not installed here"
-    origin = json.loads(found.read_text("direct_url.json") or "{}")
-    if origin:
-        # Its version names nothing that an index has.
-        return "it was installed here from a folder, a file or a repository"
+    if why := why_not_on_an_index(distribution):
+        return why
     tags = re.findall(r"^Tag: (\S+)", found.read_text("WHEEL") or "", re.MULTILINE)
     if not tags:
         return "it was not installed here from a wheel"
     if not all(tag.endswith("-none-any") for tag in tags):
         return "it is not pure Python"
     return None
+
+
+def why_not_on_an_index(distribution: str) -> str | None:
+    """Say why the version of an installed distribution may name nothing that an index has."""
+    found = _found(distribution)
+    if found is not None and json.loads(found.read_text("direct_url.json") or "{}"):
+        return "it was installed here from a folder, a file or a repository"
+    return None
+
+
+def needed_everywhere() -> tuple[str, ...]:
+    """Name the distributions that each worker needs, whatever a flow imports."""
+    return _BASE
 
 
 def required_by(distribution: str) -> dict[str, Requirement]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from daskenv_lab.phrases import many
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -219,8 +221,7 @@ def counted(workers: Iterable[str]) -> str:
     >>> counted(["tcp://w:1"]), counted([])
     ('1 worker', '0 workers')
     """
-    n = len(list(workers))
-    return f"{n} worker" if n == 1 else f"{n} workers"
+    return many(len(list(workers)), "worker")
 
 
 def _warning(package: str, told: str, why: str) -> Trouble:

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import ast
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daskenv_lab.environments import (
-    DaskCloudProviderEnvironment,
     DaskGatewayEnvironment,
     Environment,
     RemoteDaskEnvironment,
     Secret,
 )
-from daskenv_lab.errors import EnvironmentValueError, ExportError
+from daskenv_lab.errors import ExportError
 from daskenv_lab.export import python_module
 
+from . import generated
+from .generated import Hooks, announce, environments
+
 WHEN = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
-
-
-def announce() -> None:
-    """Stand for a hook that a module offers."""
-
-
-class Hooks:
-    """Stand for a class whose functions are hooks."""
-
-    @staticmethod
-    def announce() -> None:
-        """Stand for a hook that lies in a class."""
 
 
 def _exported(environment: Environment, source: str = "the session 'dev'") -> str:
@@ -54,48 +44,13 @@ def _imported(code: str) -> Environment:
 def _ruff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ruff", *map(str, arguments)],
+        # Beside our own folder, ruff would take the package for a part of the user's project.
+        cwd=tempfile.gettempdir(),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
-
-texts = st.text(max_size=12) | st.sampled_from(
-    ['"', "'", '"""', "\\", "\\'", '"\'"', "{x}", "\0", "\ud800", "\u202e", "é" * 50, "x" * 120]
-)
-plain = st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=9)
-hashable = plain | st.lists(plain, max_size=3).map(tuple) | st.frozensets(plain, max_size=3)
-values = st.recursive(
-    hashable | st.floats() | st.timedeltas() | st.sets(hashable, max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.lists(inner, max_size=2).map(tuple)
-        | st.dictionaries(hashable, inner, max_size=3)
-        | st.dictionaries(texts, inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-hooks = st.sampled_from([None, announce, Hooks.announce, math.fsum])
-mappings = st.dictionaries(texts, values, max_size=2)
-
-
-def _made(further: dict[str, Any], **shared: Any) -> Environment:
-    """Make an environment, without further arguments that are too much like its own."""
-    further = {name: v for name, v in further.items() if normalize("NFKC", name) == name}
-    try:
-        return DaskGatewayEnvironment("local", adaptive_max_workers=3, **shared, **further)
-    except (EnvironmentValueError, TypeError):
-        return DaskCloudProviderEnvironment("fargate", n_workers=3, labels=shared["labels"])
-
-
-environments = st.builds(
-    _made,
-    mappings,
-    metadata=mappings,
-    labels=st.lists(texts.filter(bool), max_size=3),
-    on_start=hooks,
-)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -148,7 +103,7 @@ def test_an_export_reads_as_written_by_hand() -> None:
         "from datetime import timedelta\n"
         "\n"
         "from daskenv_lab import DaskGatewayEnvironment, Secret\n"
-        f"from {__name__} import announce\n"
+        f"from {generated.__name__} import announce\n"
         "\n"
         "environment = DaskGatewayEnvironment(\n"
         "    adaptive_max_workers=4,\n"
@@ -210,26 +165,149 @@ def test_a_hook_named_environment_does_not_hide_the_environment(
 )
 def test_a_function_without_a_name_is_refused(hook: Any) -> None:
     """A lambda or a closure is refused, with what to do instead."""
-    with pytest.raises(ExportError, match=r"on_start is .*move it to the top level of a module"):
+    with pytest.raises(ExportError, match=r"the hook on_start .*at the top level of the notebook"):
         _exported(DaskGatewayEnvironment("local", on_start=hook))
 
 
-def test_a_function_of_the_notebook_is_refused(tmp_path: Path) -> None:
-    """A hook that a script or notebook defines itself cannot be imported, and is refused."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from datetime import UTC, datetime\n"
-        "from daskenv_lab import DaskGatewayEnvironment\n"
-        "from daskenv_lab.export import python_module\n"
-        "def hook(): pass\n"
-        "made = DaskGatewayEnvironment('local', on_start=hook)\n"
-        "python_module(made, source='here', when=datetime.now(UTC))\n"
+_SCRIPT = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daskenv_lab import DaskGatewayEnvironment, Secret
+from daskenv_lab.export import python_module
+
+FACTOR = {"big": 2}
+Secret_2 = 4
+
+
+def larger(n):
+    return n * FACTOR["big"]
+
+
+# Before the hook, which keeps its own comments.
+def size(parameters, provider_kwargs):
+    provider_kwargs["n_workers"] = larger( parameters["n"] )   # as it was written
+    Path("sized").touch()
+
+
+def timedelta():
+    return Secret
+
+
+made = DaskGatewayEnvironment(
+    "local", on_execute=size, on_start=timedelta, api_token="hunter2", **{"none": None}
+)
+code = python_module(made, source="here", when=datetime.now(UTC))
+Path("exported.py").write_text(code)
+"""
+
+
+def test_hooks_of_a_notebook_are_exported_by_their_source(tmp_path: Path) -> None:
+    """A hook that no module offers comes with what it uses, and works in another process."""
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    (tmp_path / "use.py").write_text(
+        "from exported import environment\n"
+        "kwargs = {}\n"
+        "environment.on_execute({'n': 3}, kwargs)\n"
+        "environment.on_start()\n"
+        "print(kwargs, environment.secrets, 'none' in environment.extra)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    for script in ("script.py", "use.py"):
+        ended = subprocess.run(
+            [sys.executable, script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "{'n_workers': 6} (Secret('DASKENV_API_TOKEN'),) True\n"
+    assert (tmp_path / "sized").exists()
+    code = (tmp_path / "exported.py").read_text()
+    assert "hunter2" not in code
+    assert 'FACTOR = {"big": 2}\n' in code
+    assert '    provider_kwargs["n_workers"] = larger( parameters["n"] )   # as it was' in code
+    checked = _ruff("check", "--isolated", "--no-cache", tmp_path / "exported.py")
+    assert checked.returncode == 0, checked.stdout
+    tidy = code.replace("( p", "(p").replace('"] )   # as', '"])  # as')
+    (tmp_path / "exported.py").write_text(tidy)
+    formatted = _ruff("format", "--diff", "--isolated", "--no-cache", tmp_path / "exported.py")
+    assert formatted.returncode == 0, formatted.stdout
+
+
+@pytest.mark.parametrize(
+    "registration",
+    [
+        {"flow": "flows.py:etl", "name": "etl", "work_pool_name": "pool"},
+        {"flow": "flows:etl"},
+        {
+            "flow": "flows.py:etl",
+            "parameters": {"text": "x" * 80, "at": ("a",)},
+            "tags": ["é"] * 30,
+        },
+    ],
+)
+def test_a_registration_runs_with_the_module_alone(
+    tmp_path: Path, registration: dict[str, Any]
+) -> None:
+    """The call is there for whoever runs the module, formatted, and importing does not call it."""
+    code = python_module(
+        DaskGatewayEnvironment("local"), source="here", when=WHEN, registration=registration
     )
-    assert "ExportError" in ended.stderr
-    assert "move it to the top level of a module that can be imported" in ended.stderr
+    assert _imported(code) == DaskGatewayEnvironment("local")
+    called = _called(code)
+    assert called == ((registration["flow"],), {**registration, "flow": None})
+    file = tmp_path / "environment.py"
+    file.write_text(code)
+    assert _ruff("format", "--check", "--isolated", file).returncode == 0
+    if "name" in registration:
+        assert code.endswith(
+            '\nif __name__ == "__main__":\n'
+            '    environment.register("flows.py:etl", name="etl", work_pool_name="pool")\n'
+        )
+
+
+def _called(code: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Tell what the call in a module is given."""
+    call = ast.parse(code).body[-1]
+    assert isinstance(call, ast.If)
+    (expression,) = call.body
+    assert isinstance(expression, ast.Expr)
+    assert isinstance(expression.value, ast.Call)
+    assert ast.unparse(expression.value.func) == "environment.register"
+    named = {str(k.arg): ast.literal_eval(k.value) for k in expression.value.keywords}
+    return tuple(map(ast.literal_eval, expression.value.args)), {**named, "flow": None}
+
+
+@pytest.mark.parametrize(
+    ("registration", "told"),
+    [
+        ({}, "name the flow as"),
+        ({"flow": "etl"}, "flow='etl'; name the flow as"),
+        ({"flow": "flows.py:etl", "build": lambda: 1}, "the registration cannot be exported"),
+        ({"flow": "flows.py:etl", "image": "https://a:b@c"}, "holds no secrets"),
+    ],
+)
+def test_a_registration_that_cannot_be_written_is_refused(
+    registration: dict[str, Any], told: str
+) -> None:
+    """What is missing or has no written form is one sentence."""
+    with pytest.raises(ExportError, match=told):
+        python_module(
+            DaskGatewayEnvironment("local"), source="here", when=WHEN, registration=registration
+        )
+
+
+def test_a_hook_that_takes_a_name_of_the_module_is_refused() -> None:
+    """A hook named as what the module itself defines would be hidden by it."""
+
+    def environment() -> None:
+        """Stand for a function of the notebook."""
+
+    with pytest.raises(ExportError, match=r"use the name 'environment'.*rename it"):
+        _exported(DaskGatewayEnvironment("local", on_start=environment))
 
 
 def test_a_function_of_a_module_without_a_file_is_refused() -> None:
@@ -240,7 +318,7 @@ def test_a_function_of_a_module_without_a_file_is_refused() -> None:
     exec("def hook(): pass", module.__dict__)
     sys.modules["conjured"] = module
     try:
-        with pytest.raises(ExportError, match="finds no module 'conjured'"):
+        with pytest.raises(ExportError, match=r"the hook on_start .*'hook' has no source"):
             _exported(DaskGatewayEnvironment("local", on_start=module.hook))
     finally:
         del sys.modules["conjured"]

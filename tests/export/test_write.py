@@ -11,15 +11,14 @@ import pytest
 
 from daskenv_lab.environments import DaskGatewayEnvironment
 from daskenv_lab.errors import ExportError
-from daskenv_lab.export import write_environment
+from daskenv_lab.export import Request, write_environment
 
 ENVIRONMENT = DaskGatewayEnvironment("local", n_workers=2)
 
 
 def _write(path: Path | str, environment: Any = ENVIRONMENT, *, overwrite: bool = False) -> Path:
-    return write_environment(
-        environment, path, source="here", when=datetime.now(UTC), overwrite=overwrite
-    )
+    request = Request(source="here", when=datetime.now(UTC))
+    return write_environment(environment, path, request, overwrite=overwrite)
 
 
 def test_an_export_replaces_an_export(tmp_path: Path) -> None:

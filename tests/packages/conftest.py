@@ -94,13 +94,13 @@ def start_worker(
         )
         started.append(process)
         with scheduler.get_client() as client:
-            client.wait_for_workers(there + 1, timeout=30)
+            client.wait_for_workers(there + 1, timeout=120)
         return process
 
     yield start
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture(scope="module")
