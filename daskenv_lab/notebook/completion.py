@@ -13,6 +13,7 @@ from IPython.core.completer import SimpleCompletion
 
 from daskenv_lab.cli import main
 from daskenv_lab.errors import DaskEnvLabError
+from daskenv_lab.server.panes import PANES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -110,6 +111,8 @@ def _arguments(
         return []
     if verb == "packages":
         return [*_flows(namespace), *_files(fragment)]
+    if verb == "dashboard":
+        return list(PANES)
     if verb in _TAKES_PROFILE:
         return _profiles()
     if verb in _TAKES_PROFILE_IN_AWS:

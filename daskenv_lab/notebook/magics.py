@@ -38,7 +38,8 @@ def register(ipython: InteractiveShell) -> None:
 
         # A semicolon at the end keeps IPython from showing what the verb gives.
         arguments = split_line(line.rstrip().removesuffix(";"))
-        return main.perform(arguments, Surface(ipython.user_ns))
+        surface = Surface(ipython.user_ns, panel=_panel, embed=_embed)
+        return main.perform(arguments, surface)
 
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
         if NAME not in context.line_with_cursor:
@@ -54,6 +55,20 @@ def register(ipython: InteractiveShell) -> None:
     # Later it shows which modules are older than their files.
     sources.note_loaded(first=True)
     ipython.events.register("post_execute", sources.note_loaded)
+
+
+def _panel(name: str | None) -> Any:
+    """Make a panel for a named cluster."""
+    from daskenv_lab.notebook.panel import panel
+
+    return panel(name)
+
+
+def _embed(**traits: Any) -> Any:
+    """Make the widget that shows a dashboard."""
+    from daskenv_lab.notebook.dashboard import Dashboard
+
+    return Dashboard(**traits)
 
 
 def unregister(ipython: InteractiveShell) -> None:

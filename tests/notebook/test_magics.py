@@ -127,6 +127,8 @@ def test_nothing_in_a_line_is_evaluated(shell: InteractiveShell) -> None:
         ("%daskenv --de", ["--debug"]),
         ("%daskenv nosuch ", []),
         ("%daskenv boo", ["bootstrap"]),
+        ("%daskenv dashboard task", ["task-stream", "tasks"]),
+        ("%daskenv dashboard cpu --name b", ["blue"]),
         ("%daskenv bootstrap --pol", ["--policy"]),
         ("%daskenv bootstrap --policy u", ["use"]),
         ("%daskenv bootstrap ", ["ecs", "fargate"]),

@@ -1,0 +1,161 @@
+"""The page: the same view model as the notebook's panel, with plots of what changes."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import panel as pn
+
+from daskenv_lab import config, history
+from daskenv_lab.app.controls import CallControl, FlowForm, Start
+from daskenv_lab.app.plots import Plots
+from daskenv_lab.view.call import Call
+from daskenv_lab.view.preview import preview
+from daskenv_lab.view.runs import compare, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prefect import Flow
+
+    from daskenv_lab.view.lab import Lab
+
+_SHOWN = 20
+_PERIOD = 1000
+"""Milliseconds between two looks at the view model, which looks at the cluster by itself."""
+
+
+def page(lab: Lab, flows: Mapping[str, Flow[..., Any]]) -> pn.viewable.Viewable:
+    """Give the page for one browser tab; all tabs show the same view model.
+
+    Parameters
+    ----------
+    lab : Lab
+        What it shows and does.
+    flows : mapping
+        The flows that can be run, by the word that finds them.
+
+    Examples
+    --------
+    >>> page(lab_of("dev"), {}).servable()  # doctest: +SKIP
+    """
+    return Page(lab, flows).layout
+
+
+class Page:
+    """What one tab shows."""
+
+    def __init__(self, lab: Lab, flows: Mapping[str, Flow[..., Any]]) -> None:
+        self.lab = lab
+        self._newest: tuple[str, ...] | None = None
+        self.headline = pn.pane.HTML(sizing_mode="stretch_width")
+        self.facts = pn.pane.HTML(sizing_mode="stretch_width")
+        self.runs = pn.pane.HTML(sizing_mode="stretch_width")
+        self.plots = Plots()
+        self.start, self.form = Start(lab), FlowForm(lab, flows)
+        self.workers = pn.widgets.IntInput(name="Workers", value=config.whole("workers"), start=0)
+        self.scale = CallControl(
+            lab,
+            "scale",
+            "Scale",
+            lambda: Call(what="scale", on=lab.name, positional=(self.workers.value,)),
+            then=lambda _: "Asked for.",
+        )
+        self.down = CallControl(
+            lab,
+            "down",
+            "Take down",
+            lambda: Call(what="down", positional=(lab.name,)),
+            then=lambda _: f"{lab.name} is gone.",
+            sure="Really? Click again",
+        )
+        self.format = pn.widgets.Select(name="Format", options=["python", "json", "dask"])
+        self.text = pn.pane.HTML(sizing_mode="stretch_width")
+        self.export = CallControl(
+            lab,
+            "preview",
+            "Preview",
+            lambda: preview(lab.name, self.format.value),
+            then=self._previewed,
+        )
+        self.controls = (self.start.button, self.scale, self.down, self.form.button, self.export)
+        self.workers.param.watch(self.scale.refresh, "value")
+        self.format.param.watch(self.export.refresh, "value")
+        self.layout = pn.Column(
+            self.headline,
+            pn.Tabs(
+                ("Start", self.start.layout),
+                (
+                    "Cluster",
+                    pn.Column(
+                        self.facts,
+                        self.plots.cluster,
+                        self.workers,
+                        self.scale.layout,
+                        self.down.layout,
+                    ),
+                ),
+                ("Run a flow", self.form.layout),
+                ("Runs", pn.Column(self.plots.runs, self.runs)),
+                ("Export", pn.Column(self.format, self.export.layout, self.text)),
+                sizing_mode="stretch_width",
+            ),
+            sizing_mode="stretch_width",
+        )
+        self.refresh()
+        # Bokeh's documents are changed in their own loop only, so that the page looks, and is
+        # not told.
+        self.close = lab.listen(lambda _: None)
+        if pn.state.curdoc is not None:
+            pn.state.add_periodic_callback(self.refresh, period=_PERIOD)
+            pn.state.on_session_destroyed(lambda _: self.close())
+
+    def refresh(self) -> None:
+        """Show what the view model has now."""
+        snapshot = self.lab.snapshot
+        _show(self.headline, f"<h2>{html.escape(snapshot.headline)}</h2>")
+        cells = [f"<b>{word}</b> {html.escape(value)}" for word, value in snapshot.facts]
+        _show(self.facts, " · ".join(cells) or html.escape(snapshot.sentence))
+        self.plots.show_cluster(self.lab.trail.points)
+        for control in self.controls:
+            control.show()
+        self.form.show()
+        reports = history.last(_SHOWN, cluster=self.lab.name)
+        newest = tuple(report.flow_run_id for report in reports)
+        if newest != self._newest:
+            self._newest = newest
+            self.plots.show_runs(reports)
+            _show(self.runs, _runs_table(reports))
+
+    def _previewed(self, text: str) -> str:
+        self.text.object = f"<pre>{html.escape(text)}</pre>"
+        return ""
+
+
+def _runs_table(reports: Any) -> str:
+    if not reports:
+        return "No flow ran here yet."
+    head = ("flow", "run", "state", "duration", "task runs", "peak memory", "started")
+    body = [
+        (row.flow, row.name, row.state, row.duration, row.tasks, row.memory, row.started)
+        for row in rows(reports)
+    ]
+    compared = [(c.figure, c.last, c.before, c.change) for c in compare(reports)]
+    told = _table(head, body)
+    if compared:
+        told += _table(("of the last run", "last", "the one before", "change"), compared)
+    return told
+
+
+def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...], kind: str) -> str:
+        return "".join(f"<{kind}>{html.escape(str(cell))}</{kind}>" for cell in cells)
+
+    lines = "".join(f"<tr>{line(cells, 'td')}</tr>" for cells in body)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _show(pane: pn.pane.HTML, value: str) -> None:
+    if pane.object != value:
+        pane.object = value

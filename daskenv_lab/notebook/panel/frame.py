@@ -1,0 +1,111 @@
+"""The whole panel: its first line, and a tab for each thing that people do."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from daskenv_lab import config
+from daskenv_lab.notebook.panel.cluster import ClusterPart
+from daskenv_lab.notebook.panel.export import ExportPart
+from daskenv_lab.notebook.panel.flows import FlowPart
+from daskenv_lab.notebook.panel.logs import LogsPart
+from daskenv_lab.notebook.panel.parts import STYLE, WIDE, show, text
+from daskenv_lab.notebook.panel.plots import PlotsPart
+from daskenv_lab.notebook.panel.runs import RunsPart
+from daskenv_lab.notebook.panel.start import StartPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daskenv_lab.view.lab import Lab
+
+
+class LabPanel(widgets.VBox):  # type: ignore[misc]
+    """A panel for one named cluster, in a notebook.
+
+    Parameters
+    ----------
+    lab : Lab
+        What it shows and does; two panels of one name share it.
+    namespace : mapping
+        The notebook's variables, among which the flows are.
+    """
+
+    def __init__(self, lab: Lab, namespace: Mapping[str, Any]) -> None:
+        self.lab = lab
+        workers = config.whole("workers")
+        self.headline = widgets.HTML(layout=WIDE)
+        self.start, self.cluster = StartPart(lab, workers), ClusterPart(lab, workers)
+        self.flows, self.runs = FlowPart(lab, namespace), RunsPart(lab)
+        self.plots = PlotsPart(lab)
+        self.export, self.logs = ExportPart(lab), LogsPart(lab)
+        self._parts: dict[str, Any] = {
+            "Start": self.start,
+            "Cluster": self.cluster,
+            "Plots": self.plots,
+            "Run a flow": self.flows,
+            "Runs": self.runs,
+            "Export": self.export,
+            "Logs": self.logs,
+        }
+        self.tabs = widgets.Tab(list(self._parts.values()), titles=list(self._parts))
+        super().__init__([widgets.HTML(STYLE), self.headline, self.tabs], layout=WIDE)
+        self.add_class("daskenv")
+        self._shown = False
+        # What others have heard already: the cluster, the runs, and what came of each control.
+        for what in ("snapshot", "runs", "progress", *lab.said):
+            self._heard(what)
+        self._end: Callable[[], None] = lab.listen(self._heard)
+
+    def close(self) -> None:
+        """End the panel; the cluster lives on."""
+        self._end()
+        super().close()
+
+    def _heard(self, what: str) -> None:
+        """Show what changed; called in the threads of the view model."""
+        if what == "snapshot":
+            snapshot = self.lab.snapshot
+            wrong = snapshot.state in ("gone", "unreachable")
+            show(self.headline, text(snapshot.headline, "failed" if wrong else "headline"))
+            if snapshot.running and not self._shown:
+                self._shown = True
+                self.tabs.selected_index = list(self._parts).index("Cluster")
+        for part in self._parts.values():
+            part.heard(what)
+
+
+def panel(name: str | None = None, namespace: Mapping[str, Any] | None = None) -> LabPanel:
+    """Give a panel for a named cluster, which may not run yet.
+
+    Parameters
+    ----------
+    name : str, optional
+        By default the cluster used last in this process, or ``daskenv.name``.
+    namespace : mapping, optional
+        Where flows are looked for; by default the notebook's variables.
+
+    Raises
+    ------
+    ConfigError
+        The name could not be a cluster's.
+
+    Examples
+    --------
+    >>> panel("dev")  # doctest: +SKIP
+    """
+    from IPython import get_ipython
+
+    from daskenv_lab.session import current
+    from daskenv_lab.view.lab import lab_of
+
+    last = current()
+    shell = get_ipython()
+    found = namespace if namespace is not None else getattr(shell, "user_ns", {})
+    made = LabPanel(lab_of(name or (last.name if last else None)), found)
+    # It imports Prefect, which takes longer than a panel may take to appear.
+    threading.Thread(target=made.flows.look_for_flows, daemon=True).start()
+    return made

@@ -1,0 +1,144 @@
+"""The panel's widgets over a real cluster: each control does and shows its Python call."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from prefect import flow, task
+
+import daskenv_lab
+from daskenv_lab import registry
+from daskenv_lab.notebook.panel import LabPanel
+from daskenv_lab.view.lab import lab_of
+from tests.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@task
+def twice(x: int) -> int:
+    """Double a number."""
+    return 2 * x
+
+
+@flow
+def twice_each(x: list[int], n: int = 1) -> int:
+    """Double numbers, add them up, and multiply by `n`."""
+    return sum(twice.map(x).result()) * n
+
+
+@pytest.fixture
+def panel(state_dir: Path) -> Iterator[LabPanel]:
+    """Give a panel for a name that nobody uses, and take its cluster down afterwards."""
+    with dask.config.set({"daskenv.panel.interval": "200 ms"}):
+        made = LabPanel(lab_of("panelled"), {"twice_each": twice_each})
+        yield made
+        made.close()
+    if registry.read("panelled") is not None:
+        daskenv_lab.down("panelled")
+
+
+def shown(widget: Any) -> str:
+    """Give the text of an HTML widget."""
+    return html.unescape(re.sub("<[^>]*>", " ", widget.value))
+
+
+def test_a_newcomer_clicks_through(panel: LabPanel, tmp_path: Path) -> None:
+    """Start, scale, fill in the form, run, compare, preview, write, and take down."""
+    until(lambda: "start one" in shown(panel.headline))
+    panel.start.size.workers.value = 1
+    assert "up('local', name='panelled', n_workers=1)" in shown(panel.start.button._code)
+    panel.start.button.button.click()
+    until(lambda: "1 worker, on the embedded Gateway" in shown(panel.headline))
+    assert panel.tabs.selected_index == 1
+    until(lambda: "Started panelled" in shown(panel.start.button._outcome))
+
+    panel.cluster.size.workers.value = 2
+    scale = panel.cluster.controls[0]
+    assert "daskenv_lab.connect('panelled').scale(2)" in shown(scale._code)
+    scale.button.click()
+    until(lambda: "2 workers" in shown(panel.cluster.facts))
+    assert "tls://" in panel.cluster.workers.value
+
+    panel.flows.look_for_flows()
+    assert panel.flows.flow.options == ("twice_each",)
+    x, problem = panel.flows._fields["x"]
+    assert "x is needed" in shown(problem)
+    x.value = "[1, 'two']"
+    assert "x[1]: input should be a valid integer" in shown(problem)
+    panel.flows.button.button.click()
+    assert "fill in the fields" in shown(panel.flows.button._outcome)
+    for typed in ("[1, 2, 3]", "[1, 2, 3, 4]"):
+        x.value = typed
+        assert f"run(twice_each, _on='panelled', x={typed}, n=1)" in shown(panel.flows.button._code)
+        panel.flows.button.button.click()
+        until(lambda: not panel.lab.said["run"].busy, 300)
+    assert "result: 20" in shown(panel.flows.button._outcome)
+    (bar,) = panel.flows.progress._bars.values()
+    assert (bar.value, bar.max, bar.description) == (4, 4, "twice: 4 of 4")
+    until(lambda: shown(panel.runs.table).count("twice-each") == 2)
+    assert "+33%" in shown(panel.runs.compared)
+
+    panel.export.controls[0].button.click()
+    until(lambda: "n_workers=2" in shown(panel.export.preview))
+    panel.export.path.value = str(tmp_path / "environment.py")
+    panel.export.controls[1].button.click()
+    until(lambda: (tmp_path / "environment.py").exists())
+
+    second = LabPanel(panel.lab, {"twice_each": twice_each})
+    assert second.headline.value == panel.headline.value
+    assert second.tabs.selected_index == 1
+    assert second.runs.table.value == panel.runs.table.value
+    assert shown(second.flows.button._outcome) == shown(panel.flows.button._outcome)
+    second.close()
+
+    panel.logs.button.button.click()
+    until(lambda: "scheduler" in shown(panel.logs.lines))
+
+    down = panel.cluster.controls[2]
+    down.button.click()
+    assert down.button.description == "Really? Click again"
+    assert registry.read("panelled") is not None
+    down.button.click()
+    until(lambda: "start one" in shown(panel.headline))
+    assert registry.read("panelled") is None
+
+
+def test_hostile_words_are_shown_and_not_read_as_html(panel: LabPanel) -> None:
+    """A name, an error or a log line may hold anything."""
+    panel.lab.say("start", "<img src=x onerror=alert(1)>", failed=True)
+    assert "&lt;img" in panel.start.button._outcome.value
+    assert "<img" not in panel.start.button._outcome.value
+
+
+def test_fargate_offers_sizes_that_exist(panel: LabPanel) -> None:
+    """Another CPU offers other memory sizes, and the call follows."""
+    panel.start.what.value = "fargate"
+    panel.start._choices["worker_cpu"].value = 256
+    memory = panel.start._choices["worker_mem"]
+    assert [label for label, _ in memory.options] == ["0.5 GB", "1 GB", "2 GB"]
+    memory.value = 1024
+    call = shown(panel.start.button._code)
+    assert "worker_cpu=256, worker_mem=1024, rehearse=True" in call
+
+
+def test_showing_it_imports_nothing_heavy() -> None:
+    """The first paint waits for neither Dask's client nor Prefect."""
+    program = (
+        "import sys; from daskenv_lab.notebook.panel.frame import LabPanel;"
+        "from daskenv_lab.view.lab import Lab; Lab._watch = lambda self: None;"
+        "LabPanel(Lab('dev'), {});"
+        "print([m for m in ('distributed', 'prefect', 'botocore') if m in sys.modules])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert told.stdout.strip() == "[]"
