@@ -52,7 +52,7 @@ def test_lab_opens_the_quickstart_notebook(tmp_path: Path) -> None:
         assert (tmp_path / "00_quickstart.ipynb").exists()
     finally:
         os.killpg(lab.pid, 15)
-        lab.wait(20)
+        lab.wait(120)
 
 
 def _answers(url: str, timeout: float) -> bool:
