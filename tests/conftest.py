@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -26,6 +27,10 @@ os.environ.update(
     IPYTHONDIR=str(_ROOT / "home" / ".ipython"),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
+    # A busy machine may need longer than a user should be kept waiting.
+    DASK_DASKENV__PRODUCTION__PROOF_TIMEOUT="10 minutes",
+    # The workers of a LocalCluster are forked from a process that has imported Dask already.
+    DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD="forkserver",
 )
 for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
     os.environ.pop(_name, None)
@@ -55,10 +60,10 @@ def nothing_left_behind() -> Iterator[None]:
     from daskenv_lab.flows.api import stop_local_api
     from daskenv_lab.providers.local import stop_server
 
-    stop_server(timeout=30)
-    stop_local_api(timeout=30)
-    rehearsal.stop(timeout=30)
-    deadline = time.monotonic() + 20
+    stop_server(timeout=120)
+    stop_local_api(timeout=120)
+    rehearsal.stop(timeout=120)
+    deadline = time.monotonic() + 120
     while (left := processes_in(_ROOT)) and time.monotonic() < deadline:
         time.sleep(0.2)
     lines = [f"{p.pid}: {' '.join(p.cmdline())[:200]}" for p in left if p.is_running()]
@@ -79,8 +84,9 @@ def processes_in(folder: Path) -> list[psutil.Process]:
             told = [process.cwd(), *process.cmdline(), *process.environ().values()]
         except (psutil.Error, OSError):
             continue
-        # Python's own tracker, of this process, ends with it.
-        tracker = process.ppid() == os.getpid() and "resource_tracker" in " ".join(told)
+        # Python's own tracker and fork server, of this process, end with it.
+        own = process.ppid() == os.getpid()
+        tracker = own and re.search("resource_tracker|forkserver", " ".join(told))
         zombie = process.status() == psutil.STATUS_ZOMBIE
         if not tracker and not zombie and any(word in text for text in told):
             found.append(process)

@@ -58,7 +58,7 @@ class Bench:
         *,
         case: str = "trivial",
         route: str = "auto",
-        trace: bool = False,
+        weigh: str | None = None,
     ) -> Told:
         """Let a fresh kernel measure once; what it tells is also printed."""
         order = {
@@ -66,7 +66,7 @@ class Bench:
             "case": case,
             "n": n,
             "target": self._target,
-            "trace": trace,
+            "weigh": weigh,
             "route": route,
             "batch": self._chosen.batch,
             "patience": self._chosen.patience,
@@ -91,8 +91,9 @@ class Bench:
         heads(f"{n} {case} mapped tasks")
         for runner, seen in told.items():
             row(NAMES.get(runner, runner), seen, n)
+        asked: list[tuple[str, str, float | None]]
         asked = [("ours", "prefect-dask", 0.05), ("ours", "thread runner", 1.0)]
-        asked += [("batch", "client.map", 3.0)]
+        asked += [("batch", "client.map", 3.0), ("client.map", "prefect-dask", None)]
         self._ratios([(a, b, told[a], told[b], top) for a, b, top in asked if {a, b} <= set(told)])
         for runner in {"ours", "batch"} & set(told):
             in_map = (told[runner]["submit"] or 0) / n * 1000
@@ -102,9 +103,9 @@ class Bench:
         """Print by how much the client grows."""
         rows = []
         for runner in (r for r in RUNNERS if r in self._chosen.runners):
-            for trace in (False, True):
-                seen = self.measure(runner, n, trace=trace)
-                name = f"{NAMES.get(runner, runner)}, {'Python objects' if trace else 'process'}"
+            for weigh, what in (("process", "process"), ("objects", "Python objects")):
+                seen = self.measure(runner, n, weigh=weigh)
+                name = f"{NAMES.get(runner, runner)}, {what}"
                 held, left = ((seen[key] or 0) / n for key in ("held", "left"))
                 rows.append(f"| {name} | {held:.0f} | {left:.0f} | 5000 |")
         print(f"\n| {n} trivial tasks: bytes for each | held | after the run | asked |")
@@ -125,12 +126,13 @@ class Bench:
             row(route, seen, n)
         self._ratios([("relay", "direct", told["relay"], told["direct"], 1.2)])
 
-    def _ratios(self, pairs: list[tuple[str, str, Told, Told, float]]) -> None:
+    def _ratios(self, pairs: list[tuple[str, str, Told, Told, float | None]]) -> None:
         print("\n| wall time | ratio | asked, at most |")
         print("|---|---|---|")
         for a, b, one, other, most in pairs:
             ratio = (one["wall"] or 0) / (other["wall"] or 1)
-            print(f"| {NAMES.get(a, a)} / {b} | {ratio:.3f} | {most:g} |", flush=True)
+            asked = "" if most is None else f"{most:g}"
+            print(f"| {NAMES.get(a, a)} / {b} | {ratio:.3f} | {asked} |", flush=True)
 
 
 def heads(title: str) -> None:

@@ -48,21 +48,27 @@ WORK: dict[str, Callable[[int], Any]] = {"trivial": double, "large": large}
 
 
 class Meter:
-    """Looks at this process's memory, and tells by how much it grew."""
+    """Looks at this process's memory, and tells by how much it grew.
 
-    def __init__(self, *, trace: bool) -> None:
-        self._trace = trace
-        if trace:
+    It looks only if it is told what to `weigh`, since that takes time of the runs: the `process`,
+    or Python's own `objects`.
+    """
+
+    def __init__(self, weigh: str | None) -> None:
+        self._weigh = weigh
+        if weigh == "objects":
             tracemalloc.start()
         self._before = self._now()
 
-    def grown(self) -> int:
-        """Count the bytes that came since; with tracing, of Python's objects alone."""
-        return self._now() - self._before
+    def grown(self) -> int | None:
+        """Count the bytes that came since; None if nothing is weighed."""
+        return None if self._weigh is None else self._now() - self._before
 
     def _now(self) -> int:
+        if self._weigh is None:
+            return 0
         gc.collect()
-        if self._trace:
+        if self._weigh == "objects":
             return tracemalloc.get_traced_memory()[0]
         return int(psutil.Process().memory_info().rss)
 
@@ -84,7 +90,7 @@ def on_the_client(client: Any, order: dict[str, Any]) -> Told:
     """Time plain tasks of Dask's, without Prefect."""
     work, n = WORK[order["case"]], order["n"]
     client.gather(client.map(work, range(WARM), pure=False))
-    meter = Meter(trace=order["trace"])
+    meter = Meter(order["weigh"])
     began = time.perf_counter()
     futures = client.map(work, range(n), pure=False)
     submitted = time.perf_counter() - began
@@ -116,7 +122,7 @@ def in_a_flow(connection: Any, order: dict[str, Any]) -> Told:
     timed = many.with_options(task_runner=runner(order["runner"], connection))
     warmed = timed(WARM, return_state=True)
     seconds_until_recorded(str(warmed.state_details.flow_run_id), WARM, order["patience"])
-    meter = Meter(trace=order["trace"])
+    meter = Meter(order["weigh"])
     began = time.perf_counter()
     state = timed(order["n"], return_state=True)
     wall = time.perf_counter() - began

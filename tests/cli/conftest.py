@@ -51,7 +51,7 @@ def rehearsal_state(state_dir: Path) -> Iterator[Path]:
     folder = state_dir.parent / "state-of-cli"
     yield folder
     with dask.config.set({"daskenv.state-dir": str(folder)}):
-        rehearsal.stop(timeout=30)
+        rehearsal.stop(timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +110,12 @@ def at_terminal() -> Iterator[AtTerminal]:
         os.write(ours, f"{answer}\n".encode())
         shown += _read(ours, until=None)
         os.close(ours)
-        return process.wait(timeout=30), shown
+        return process.wait(timeout=120), shown
 
     yield run
     for process in started:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=120)
 
 
 def _read(terminal: int, until: str | None, limit: float = 60.0) -> str:

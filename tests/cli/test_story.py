@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
+import daskenv_lab
+
 pytestmark = pytest.mark.slow
+
+BOUND = """
+from prefect import flow
+from daskenv_lab import DaskGatewayEnvironment
+
+@flow(task_runner=DaskGatewayEnvironment("local").task_runner())
+def etl(): ...
+"""
 
 FLOWS = """\
 from prefect import flow, task
@@ -82,6 +92,30 @@ def test_an_export_makes_the_tuned_environment(cluster: str, tmp_path: Path) -> 
     assert _daskenv("export", str(path), "--name", cluster).stdout == f"Wrote {path}\n"
     assert "adaptive_max_workers=3" in path.read_text()
     _daskenv("scale", "1", "--name", cluster)
+
+
+def test_each_format_makes_the_environment_again(cluster: str, tmp_path: Path) -> None:
+    """`export` writes what `load` reads, and a new process that Dask gives the profile."""
+    (tmp_path / "plain.py").write_text(FLOWS)
+    (tmp_path / "etl.py").write_text(BOUND)
+    where = f"{tmp_path / 'etl.py'}:etl"
+    prefect = ("prefect.yaml", "--entrypoint", where, "--work-pool", "pool")
+    for name, *options in (("e.json",), ("e.yaml", "--profile", "big"), prefect):
+        path = tmp_path / name
+        told = _daskenv("export", str(path), "--name", cluster, *options)
+        assert told.stdout == f"Wrote {path}\n"
+    made = [daskenv_lab.load(tmp_path / n) for n in ("e.json", "e.yaml", "prefect.yaml")]
+    assert made[0] == made[1] == made[2]
+    assert made[0].n_workers == 1
+    assert "\n    big:\n" in (tmp_path / "e.yaml").read_text()
+    other = ("--format", "dask", "--name", cluster)
+    refused = _daskenv("export", str(tmp_path / "e.json"), *other, code=1)
+    assert "is a name for the format 'json'" in refused.stderr
+    unbound = ("--entrypoint", f"{tmp_path / 'plain.py'}:add_up", "--name", cluster)
+    refused = _daskenv("export", str(tmp_path / "other.prefect.yaml"), *unbound, code=1)
+    assert "is bound to no environment" in refused.stderr
+    unknown = _daskenv("export", "--format", "jsn", code=2)
+    assert "'jsn' is not one of" in unknown.stderr
 
 
 def test_a_flow_runs_and_reports(cluster: str, tmp_path: Path) -> None:

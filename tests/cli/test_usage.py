@@ -80,6 +80,8 @@ def test_each_verb_tells_its_options(verb: str) -> None:
         (["bootstrap", "--policy", "all"], "'all' is not one of 'bootstrap', 'use'", 2),
         (["doctor", "local"], "'local' does not run in AWS, and the doctor is only", 2),
         (["doctor", "--name", "nosuch"], "no cluster is named 'nosuch'", 1),
+        (["dashboard", "task-steam"], "no pane 'task-steam'; did you mean 'task-stream'?", 1),
+        (["dashboard", "--name", "nosuch"], "no cluster is named 'nosuch'", 1),
         (["keep-alive"], "missing argument '[NAME] DURATION'", 2),
         (["keep-alive", "soon"], "'soon' is no duration", 2),
         (["keep-alive", "dev", "2", "hours"], "quote a duration with blanks", 2),
@@ -156,7 +158,7 @@ def test_an_interrupted_wait_ends_with_its_code(
         assert process.stderr is not None
         said = process.stderr.readline()
         process.send_signal(number)
-        out, rest = process.communicate(timeout=30)
+        out, rest = process.communicate(timeout=120)
     assert "Waiting for another process" in said
     assert process.returncode == code
     assert out == ""

@@ -21,7 +21,7 @@ def aws() -> Iterator[Aws]:
     """Give the rehearsal that clusters are started in; its shared set is made when needed."""
     started = rehearsal.start(latency="none")
     yield account(started)
-    rehearsal.stop(timeout=30)
+    rehearsal.stop(timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def other_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Aw
         started = rehearsal.start(latency="none")
     yield account(started), folder
     with dask.config.set({"daskenv.state-dir": str(folder)}):
-        rehearsal.stop(timeout=30)
+        rehearsal.stop(timeout=120)
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from daskenv_lab.providers.fargate import adaptive, fleet, inscheduler, listing,
 from daskenv_lab.providers.fargate.aws import Aws, NotPermitted
 from daskenv_lab.providers.fargate.tags import Identity, allowed
 from daskenv_lab.rehearsal import Fault
+from tests.waiting import until
 
-LIMIT = 60.0
+LIMIT = 120.0
 # A lambda travels by value: workers cannot import this module.
 VARIABLE = lambda name: __import__("os").environ.get(name)  # noqa: E731
 SIZE = {"worker_cpu": 256, "worker_mem": 512, "scheduler_cpu": 256, "scheduler_mem": 1024}
@@ -45,15 +46,6 @@ def session(aws: Aws) -> Iterator[daskenv_lab.Session]:
         yield daskenv_lab.up(environment(n_workers=1), name="attacked")
         inventory.down("attacked")
         del os.environ["DASK_DASKENV__FARGATE__ADAPTIVE_INTERVAL"]
-
-
-def wait_for(condition: Any, seconds: float = LIMIT) -> Any:
-    """Wait until something is true, and fail if it never is."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def holder_of(session: daskenv_lab.Session) -> Any:
@@ -108,27 +100,27 @@ def test_adaptive_scaling_replaces_a_worker_that_spot_took(
 ) -> None:
     """A worker that AWS takes back comes again, though the load has not changed."""
     session.adapt(1, 2)
-    wait_for(lambda: session.info().adaptive_holder)
+    until(lambda: session.info().adaptive_holder)
     [worker] = [t for t in listing.running(aws) if t.role == "worker"]
     rehearsal.order(Fault(kind="spot", task=worker.arn, times=1))
-    wait_for(lambda: session.info().n_workers == 0)
-    wait_for(lambda: session.info().n_workers == 1)
+    until(lambda: session.info().n_workers == 0)
+    until(lambda: session.info().n_workers == 1)
 
 
 @pytest.mark.slow
 def test_who_only_scales_is_no_client(session: daskenv_lab.Session) -> None:
     """The process that follows the load keeps a cluster neither from `reap` nor from its end."""
     session.adapt(1, 2)
-    wait_for(lambda: holder_of(session))
-    wait_for(lambda: scaling.on_scheduler(session.connection, inscheduler.attending) == 1)
+    until(lambda: holder_of(session))
+    until(lambda: scaling.on_scheduler(session.connection, inscheduler.attending) == 1)
     assert session.info().clients == 0
     asked = environment(adaptive_max_workers=2, adaptive_min_workers=0, scheduler_timeout=8)
     idle = daskenv_lab.up(asked, name="idling")
-    wait_for(lambda: idle.info().adaptive_holder)
+    until(lambda: idle.info().adaptive_holder)
     ref = idle.ref
     idle.close()
-    wait_for(lambda: adaptive.scheduler_of(aws_of(idle), "daskenv", ref) is None)
-    wait_for(lambda: holder_of(idle) is None)
+    until(lambda: adaptive.scheduler_of(aws_of(idle), "daskenv", ref) is None)
+    until(lambda: holder_of(idle) is None)
     inventory.down("idling")
 
 
@@ -144,8 +136,8 @@ def aws_of(session: daskenv_lab.Session) -> Aws:
 def test_a_killed_holder_is_followed_by_another(session: daskenv_lab.Session, aws: Aws) -> None:
     """Its lease is still good; the next one waits until it has run out. A new kernel is enough."""
     session.adapt(1, 2)
-    wait_for(lambda: session.info().adaptive_holder)
-    wait_for(lambda: holder_of(session)).kill()
+    until(lambda: session.info().adaptive_holder)
+    until(lambda: holder_of(session)).kill()
     scheduler = adaptive.scheduler_of(aws, "daskenv", session.ref)
     assert scheduler
     dead = adaptive.Lease(holder=allowed(ODD), token="dead", until=time.time() + 5)
@@ -154,14 +146,14 @@ def test_a_killed_holder_is_followed_by_another(session: daskenv_lab.Session, aw
         environment(adaptive_min_workers=1, adaptive_max_workers=2), name="attacked"
     )
     assert again.changes == ()
-    wait_for(lambda: holder_of(session))
+    until(lambda: holder_of(session))
 
     def taken() -> bool:
         now = adaptive.scheduler_of(aws, "daskenv", session.ref)
         lease = adaptive.lease_on(now) if now else None
         return lease is not None and lease.token != "dead"
 
-    wait_for(taken)
+    until(taken)
     assert time.time() > dead.until - 1
     session.scale(1)
 
@@ -170,7 +162,7 @@ def test_a_killed_holder_is_followed_by_another(session: daskenv_lab.Session, aw
 def test_a_frozen_holder_is_replaced(session: daskenv_lab.Session, aws: Aws) -> None:
     """One that lets its lease run out, and neither scales nor ends, makes room for another."""
     session.adapt(1, 2)
-    frozen = wait_for(lambda: session.info().adaptive_holder and holder_of(session))
+    frozen = until(lambda: session.info().adaptive_holder and holder_of(session))
     os.kill(frozen.pid, signal.SIGSTOP)
     scheduler = adaptive.scheduler_of(aws, "daskenv", session.ref)
     assert scheduler
@@ -178,7 +170,7 @@ def test_a_frozen_holder_is_replaced(session: daskenv_lab.Session, aws: Aws) -> 
     adaptive.write(aws, scheduler, over)
     session.adapt(1, 3)
     assert not frozen.alive
-    wait_for(lambda: holder_of(session))
+    until(lambda: holder_of(session))
     session.scale(1)
 
 

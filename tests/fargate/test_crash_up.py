@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -15,8 +13,9 @@ from daskenv_lab.providers.fargate.aws import Aws
 from daskenv_lab.providers.fargate.tags import CLUSTER
 from daskenv_lab.rehearsal import Fault
 from tests.fargate.conftest import ACCOUNT
-from tests.fargate.crashing import EVERY, LIMIT, NOTHING, Kernels, killed_at, left
+from tests.fargate.crashing import EVERY, NOTHING, Kernels, killed_at, left
 from tests.fargate.kernels import NAME
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -56,7 +55,7 @@ def test_a_task_that_starts_after_all_had_looked_is_found(kernels: Kernels, aws:
     """RunTask may take effect when its caller is dead and reaped; the next `reap` finds it."""
     rehearsal.order(Fault(kind="slow", operation="ecs:RunTask", times=1, seconds=12))
     pid = kernels.begin("up")
-    _until(lambda: not rehearsal.faults())
+    until(lambda: not rehearsal.faults())
     os.kill(pid, signal.SIGKILL)
     kernels.end()
     inventory.reap(ACCOUNT, idle=0)
@@ -64,7 +63,7 @@ def test_a_task_that_starts_after_all_had_looked_is_found(kernels: Kernels, aws:
     # Whose secret takes the place of the one that the late task needs.
     kernels.begin("up")
     assert kernels.end() == 0
-    _until(lambda: len({t.tags[CLUSTER] for t in listing.running(aws)}) == 2)
+    until(lambda: len({t.tags[CLUSTER] for t in listing.running(aws)}) == 2)
     inventory.down(NAME)
     assert len(left(aws)["tasks"]) == 1
     inventory.reap(ACCOUNT, idle=0)
@@ -75,7 +74,7 @@ def test_up_opens_the_way_again_that_another_closed(kernels: Kernels, aws: Aws) 
     """A `down` that dies between taking a rule and looking again does not keep `up` out."""
     rehearsal.order(Fault(kind="slow", operation="ecs:DescribeTasks", times=2, seconds=1))
     kernels.begin("up")
-    _until(lambda: revoked(aws))
+    until(lambda: revoked(aws))
     assert kernels.end() == 0
     inventory.down(NAME)
     assert left(aws) == NOTHING
@@ -87,10 +86,3 @@ def revoked(aws: Aws) -> bool:
     if found is None or found.own_group is None:
         return False
     return bool(ingress.withdraw(aws, found.own_group, wanted=set))
-
-
-def _until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

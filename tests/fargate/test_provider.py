@@ -30,10 +30,11 @@ from daskenv_lab.providers.fargate.aws import Aws
 from daskenv_lab.providers.fargate.fleet import Order
 from daskenv_lab.providers.fargate.launch import SecretsInEnvironmentWarning
 from daskenv_lab.rehearsal import Fault
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 60.0
+LIMIT = 120.0
 # A lambda travels by value: workers cannot import this module.
 VARIABLE = lambda name: __import__("os").environ.get(name)  # noqa: E731
 SIZE = {"worker_cpu": 256, "worker_mem": 512, "scheduler_cpu": 256, "scheduler_mem": 1024}
@@ -59,14 +60,6 @@ def faults(aws: Aws) -> Iterator[Callable[[Fault], Any]]:
     """Give the way to order faults, which end with the test."""
     yield rehearsal.order
     rehearsal.clear()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = LIMIT) -> None:
-    """Wait until something is true, and fail if it never is."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def create(asked: DaskCloudProviderEnvironment, *, timeout: float = LIMIT) -> ClusterRef:
@@ -125,7 +118,7 @@ def test_another_machine_finds_it_by_its_tags(session: daskenv_lab.Session, tmp_
         script = (
             "import daskenv_lab\n"
             "found = daskenv_lab.up('fargate', name='lab', rehearse=True)\n"
-            "assert found.client.submit(len, 'abc').result(30) == 3\n"
+            "assert found.client.submit(len, 'abc').result(120) == 3\n"
             "print(found.reused, found.ref.id)\n"
         )
         told = subprocess.run(
@@ -179,15 +172,15 @@ def test_two_sessions_that_scale_at_once_start_no_worker_twice(
     assert len(workers) == 3
     session.client.wait_for_workers(3, timeout=LIMIT)
     session.scale(1)
-    wait_for(lambda: session.info().n_workers == 1)
-    wait_for(lambda: len([t for t in listing.running(aws) if t.role == "worker"]) == 1)
+    until(lambda: session.info().n_workers == 1)
+    until(lambda: len([t for t in listing.running(aws) if t.role == "worker"]) == 1)
 
 
 def test_adaptive_scaling_has_one_holder(session: daskenv_lab.Session, aws: Aws) -> None:
     """The lease is in the scheduler's tags, a second session follows it, and `scale` ends it."""
     with dask.config.set({"daskenv.fargate.adaptive-interval": 0.5}):
         session.adapt(1, 2)
-        wait_for(lambda: session.info().adaptive_holder == config.owner())
+        until(lambda: session.info().adaptive_holder == config.owner())
         scheduler = scheduler_of(aws, "daskenv", session.ref)
         assert scheduler
         lease = lease_on(scheduler)
@@ -202,7 +195,7 @@ def test_adaptive_scaling_has_one_holder(session: daskenv_lab.Session, aws: Aws)
         assert lease_on(again) == lease
         assert session.info().adaptive == (1, 3)
         session.scale(1)
-    wait_for(lambda: session.info().adaptive is None)
+    until(lambda: session.info().adaptive is None)
     ended = scheduler_of(aws, "daskenv", session.ref)
     assert ended
     assert lease_on(ended) is None
@@ -227,13 +220,13 @@ def test_an_idle_cluster_ends_itself_and_up_says_so(aws: Aws) -> None:
     time.sleep(7)
     assert first.info().status == "running"  # a client is connected
     first.close()
-    wait_for(lambda: scheduler_of(aws, "daskenv", ref) is None)
+    until(lambda: scheduler_of(aws, "daskenv", ref) is None)
     told: list[str] = []
     second = daskenv_lab.up(asked, name="idle", progress=told.append)
     assert not second.reused
     assert any("shut itself down" in sentence for sentence in told)
     second.down()
-    wait_for(lambda: all(i.ref != ref for i in inventory.ls(environment())))
+    until(lambda: all(i.ref != ref for i in inventory.ls(environment())))
 
 
 def test_a_scheduler_that_cannot_start_is_told_with_its_reason(
@@ -312,14 +305,14 @@ def test_workers_taken_back_by_spot_are_told(
 ) -> None:
     """A task that AWS takes back is named with AWS's reason, and scaling replaces it."""
     session.scale(1)
-    wait_for(lambda: session.info().n_workers == 1)
+    until(lambda: session.info().n_workers == 1)
     [worker] = [t for t in listing.running(aws) if t.role == "worker"]
     faults(Fault(kind="spot", task=worker.arn, times=1))
-    wait_for(lambda: session.info().n_workers == 0)
+    until(lambda: session.info().n_workers == 0)
     provider = provider_for(session.environment)
-    wait_for(lambda: any("Spot" in told for told in provider.troubles(session.connection)))
+    until(lambda: any("Spot" in told for told in provider.troubles(session.connection)))
     session.scale(1)
-    wait_for(lambda: session.info().n_workers == 1)
+    until(lambda: session.info().n_workers == 1)
 
 
 def test_an_address_that_was_not_let_in_is_refused(empty_aws: Aws) -> None:

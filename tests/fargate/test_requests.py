@@ -12,7 +12,7 @@ from daskenv_lab.providers import provider_for
 from daskenv_lab.providers.fargate import fleet, settings, shared
 from daskenv_lab.providers.fargate.aws import Aws
 
-LIMIT = 60.0
+LIMIT = 120.0
 EC2 = "arn:aws:ecs:us-east-1:123456789012:cluster/rehearsal-ec2"
 
 

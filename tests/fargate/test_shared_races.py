@@ -93,7 +93,7 @@ class Maker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.communicate(timeout=30)
+        self._child.communicate(timeout=120)
 
     def begin(self, fatal: int, when: str = "before") -> None:
         """Begin to make it, and die at that call; 0: live."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,17 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from daskenv_lab.flows.api import prefect_api
 from daskenv_lab.flows.flow_run import run_flow
 from daskenv_lab.report import FlowRunReport
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_are_forked() -> None:
+    """Fork all worker processes from one that has imported what each would import for seconds.
+
+    It runs before Dask asks for it with a list of its own.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["distributed", "prefect.task_engine", "prefect.events.worker"])
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +73,7 @@ def recorded(api: str) -> Callable[..., list[Any]]:
     import time
 
     def read(flow_run_id: str, n: int) -> list[Any]:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run_id))]))
         with get_client(sync_client=True) as client:
             while True:

@@ -39,7 +39,7 @@ sys.meta_path.insert(0, Block())
 def total(n: int) -> int:
     """Add numbers up on the whole cluster, from inside a task, as prefect-dask's users do."""
     with get_dask_client() as client:
-        return int(client.submit(sum, client.map(abs, range(n))).result(timeout=60))
+        return int(client.submit(sum, client.map(abs, range(n))).result(timeout=120))
 
 
 @flow
@@ -47,7 +47,7 @@ def through_clients(n: int) -> int:
     """Use a client of the cluster in a task and in the flow."""
     inside = total.submit(n).result()
     with get_dask_client() as client:
-        return inside + int(client.submit(sum, range(n)).result(timeout=60))
+        return inside + int(client.submit(sum, range(n)).result(timeout=120))
 
 
 def test_get_dask_client_reaches_the_same_cluster_under_tls(go: Go) -> None:
@@ -125,17 +125,17 @@ def bare(tmp_path: Path) -> Iterator[str]:
             "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(where)
         )
         start("dask_worker", "--scheduler-file", str(where), "--nthreads", "2", "--no-nanny")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not where.exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         with distributed.Client(scheduler_file=str(where), set_as_default=False) as client:
-            client.wait_for_workers(1, timeout=60)
+            client.wait_for_workers(1, timeout=120)
             yield client.scheduler.address
     finally:
         for process in started:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 @pytest.mark.slow

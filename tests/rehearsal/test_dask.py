@@ -44,8 +44,8 @@ def test_schedulers_and_workers_as_tasks(account):
     worker = account.run(account.define([*WORKER, f"tcp://{address}:8786"], memory="1024"))
     public = address.replace("127.77.", "127.78.")
     with distributed.Client(f"tcp://{public}:8786", timeout=60) as client:
-        client.wait_for_workers(1, timeout=60)
-        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+        client.wait_for_workers(1, timeout=120)
+        assert client.submit(sum, [1, 2]).result(timeout=120) == 3
         [name] = client.scheduler_info()["workers"]
         # What the worker listens on is its own address, and not this machine's.
         assert name.startswith("tcp://127.77.")

@@ -18,6 +18,7 @@ from daskenv_lab import rehearsal
 from daskenv_lab.errors import EnvironmentValueError
 from daskenv_lab.rehearsal import Fault
 from tests.rehearsal.conftest import client_of
+from tests.waiting import until
 
 SLEEP = ["sleep", "300"]
 
@@ -77,10 +78,10 @@ def test_a_call_can_be_held_before_and_after_its_effect(account, kind, effect):
     name = f"held-{kind}"
     call = threading.Thread(target=account.ecs.create_cluster, kwargs={"clusterName": name})
     call.start()
-    _until(lambda: rehearsal.held() == ["ecs:CreateCluster"])
+    until(lambda: rehearsal.held() == ["ecs:CreateCluster"])
     found = account.ecs.describe_clusters(clusters=[name])["clusters"]
     assert bool(found) is effect
-    call.join(20)
+    call.join(120)
     assert rehearsal.held() == []
     assert account.ecs.describe_clusters(clusters=[name])["clusters"]
 
@@ -92,15 +93,8 @@ def test_a_held_call_ends_when_its_caller_hangs_up(account, here, kind, effect):
     hasty = client_of(here, "ecs", config=Config(retries={"total_max_attempts": 1}, read_timeout=3))
     with pytest.raises(ReadTimeoutError):
         hasty.create_cluster(clusterName=f"left-{kind}")
-    _until(lambda: rehearsal.held() == [])
+    until(lambda: rehearsal.held() == [])
     assert bool(account.ecs.describe_clusters(clusters=[f"left-{kind}"])["clusters"]) is effect
-
-
-def _until(happened) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_run_task_fails_for_want_of_interfaces_and_capacity(account):

@@ -30,7 +30,7 @@ def kernel() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=120)
 
 
 @pytest.fixture(autouse=True)

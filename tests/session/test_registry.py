@@ -121,6 +121,6 @@ def test_a_lock_ends_with_its_process(folder: Path) -> None:
         assert told == ["Waiting for another process that works on 'dev'"]
     finally:
         holder.kill()
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=120)
     with registry.try_lock("dev", timeout=5) as held:
         assert held

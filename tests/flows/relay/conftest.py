@@ -92,11 +92,11 @@ def wire() -> Iterator[WireApi]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(120)
     yield api
     loop, stop = loops[0]
     loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(120)
 
 
 @pytest.fixture
@@ -147,6 +147,6 @@ def ask(client: Client, route: Route) -> Callable[..., Any]:
             answer = httpx.request(method, url + path, headers=headers, timeout=60, **options)
             return answer.status_code, dict(answer.headers), answer.content
 
-        return client.submit(call, pure=False).result(timeout=60)
+        return client.submit(call, pure=False).result(timeout=120)
 
     return ask

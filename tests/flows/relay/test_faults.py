@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from distributed import Client, LocalCluster, Security
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from daskenv_lab.flows.relay.route import route_for
+from tests.waiting import until
 
 from .conftest import WireApi, door_of
 
@@ -76,14 +76,14 @@ def test_client_that_is_killed(
         written = json.loads(other.stdout.readline())
         (worker, *_) = client.nthreads()
         options: dict[str, Any] = {"workers": [worker], "pure": False}
-        served = client.submit(ask_often, written, ["/x"], door_of, **options).result(timeout=60)
+        served = client.submit(ask_often, written, ["/x"], door_of, **options).result(timeout=120)
         assert served[0][0] == 200
         pending = client.submit(ask_often, written, ["/slow", "/x"], door_of, **options)
-        _until(lambda: any(uri == "/api/slow" for _, uri, *_ in wire.asked))
+        until(lambda: any(uri == "/api/slow" for _, uri, *_ in wire.asked))
     finally:
         other.kill()
-        other.wait(10)
-    answers = pending.result(timeout=20)
+        other.wait(120)
+    answers = pending.result(timeout=120)
     assert [status for status, *_ in answers] == [410, 410]
     assert "run the flow again" in answers[0][1]
     assert all(seconds < 15 for *_, seconds in answers)
@@ -100,7 +100,7 @@ def test_client_that_is_closed(
         temporary_settings({PREFECT_API_URL: wire.url}),
     ):
         written = route_for(other).written()
-    (answer,) = client.submit(ask_often, written, ["/x"], door_of, pure=False).result(timeout=60)
+    (answer,) = client.submit(ask_often, written, ["/x"], door_of, pure=False).result(timeout=120)
     assert answer[0] == 410
     assert other.id in answer[1]
     assert not wire.asked
@@ -110,7 +110,7 @@ def test_api_that_is_down(client: Client, relayed: None) -> None:
     """An API that does not answer gives a status that Prefect tries again."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         written = route_for(client).written()
-    (answer,) = client.submit(ask_often, written, ["/x"], door_of, pure=False).result(timeout=60)
+    (answer,) = client.submit(ask_often, written, ["/x"], door_of, pure=False).result(timeout=120)
     assert answer[0] == 502
     assert "http://127.0.0.1:1/api" in answer[1]
 
@@ -126,17 +126,17 @@ def test_worker_that_ends_or_dies(security: Security, wire: WireApi, relayed: No
     ):
         written = route_for(client).written()
         slow = client.submit(ask_often, written, ["/slow"], door_of, pure=False)
-        _until(lambda: any(uri == "/api/slow" for _, uri, *_ in wire.asked))
+        until(lambda: any(uri == "/api/slow" for _, uri, *_ in wire.asked))
         (worker,) = client.run(_pid).values()
         os.kill(worker, signal.SIGKILL)
         slow.cancel()
-        _until(lambda: wire.hung_up == 1)
-        client.wait_for_workers(1, timeout=30)
-        url, _ = client.submit(door_of, written, pure=False).result(timeout=60)
+        until(lambda: wire.hung_up == 1)
+        client.wait_for_workers(1, timeout=120)
+        url, _ = client.submit(door_of, written, pure=False).result(timeout=120)
         port = int(url.split(":")[2].split("/")[0])
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         cluster.scale(0)
-        _until(lambda: not client.nthreads() and not _listens(port))
+        until(lambda: not client.nthreads() and not _listens(port))
 
 
 def _pid() -> int:
@@ -149,10 +149,3 @@ _pid.__module__ = "__main__"
 def _listens(port: int) -> bool:
     with socket.socket() as trial:
         return trial.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(true: Callable[[], bool], limit: float = 20) -> None:
-    deadline = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

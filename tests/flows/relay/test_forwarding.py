@@ -82,7 +82,7 @@ def test_large_and_streamed_body(client: Client, route: Route) -> None:
         answer = httpx.post(f"{url}/x", content=iter([part] * 50), headers=headers, timeout=60)
         return answer.status_code, answer.content == part * 50
 
-    assert client.submit(call, pure=False).result(timeout=60) == (200, True)
+    assert client.submit(call, pure=False).result(timeout=120) == (200, True)
 
 
 def test_many_at_once(client: Client, route: Route, wire: WireApi) -> None:
@@ -198,8 +198,8 @@ def raw(
             lines += "Host: x\r\n"
         if "Authorization:" not in headers:
             lines += f"Authorization: Bearer {given}\r\n"
-        with socket.create_connection((name, int(port)), timeout=20) as connection:
+        with socket.create_connection((name, int(port)), timeout=120) as connection:
             connection.sendall(f"{lines}\r\n".encode())
             return connection.recv(4096).partition(b"\r\n")[0]
 
-    return client.submit(call, pure=False).result(timeout=60)
+    return client.submit(call, pure=False).result(timeout=120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import dask
@@ -34,9 +33,7 @@ def test_reachable_api_is_asked_straight(client: Client, wire: WireApi) -> None:
         assert route.url == wire.url
         asked = len(wire.asked)
         assert asked == 3
-        began = time.perf_counter()
         assert route_for(client) is route
-        assert time.perf_counter() - began < 0.1
         assert len(wire.asked) == asked
 
 
@@ -123,7 +120,7 @@ def test_workers_in_this_process(wire: WireApi) -> None:
     ):
         route = route_for(client)
         assert not route.relayed
-        assert client.submit(_settings, route.written()).result(timeout=30) == {}
+        assert client.submit(_settings, route.written()).result(timeout=120) == {}
 
 
 def _settings(written: dict[str, Any]) -> dict[Any, Any]:
@@ -148,9 +145,9 @@ def test_two_clients_with_two_apis(cluster: LocalCluster, relayed: None, wire: W
 
                 url, token = door(written)
                 headers = {"Authorization": f"Bearer {token}"}
-                return token, httpx.get(f"{url}/x", headers=headers, timeout=30).status_code
+                return token, httpx.get(f"{url}/x", headers=headers, timeout=120).status_code
 
-            token, status = client.submit(call, pure=False).result(timeout=60)
+            token, status = client.submit(call, pure=False).result(timeout=120)
             assert status == 200
             tokens.add(token)
             _, uri, sent, _ = wire.asked[-1]

@@ -34,11 +34,11 @@ def test_calls_go_through_the_proxy(wire: WireApi) -> None:
         connection = provider.connect(ref, timeout=60)
         try:
             provider.scale(connection, 1)
-            connection.client.wait_for_workers(1, timeout=60)
+            connection.client.wait_for_workers(1, timeout=120)
             with temporary_settings({PREFECT_API_URL: wire.url, PREFECT_API_KEY: KEY}):
                 written = route_for(connection.client).written()
             done = connection.client.submit(call, written, door_of, pure=False)
-            assert done.result(timeout=60) == (200, b"far")
+            assert done.result(timeout=120) == (200, b"far")
         finally:
             connection.close()
     finally:

@@ -65,6 +65,6 @@ def on_worker(client: Client) -> Callable[..., Any]:
                 return eval(expression, {"__builtins__": __builtins__})
 
         call.__module__ = "__main__"
-        return client.submit(call, pure=False, **kwargs).result(timeout=30)
+        return client.submit(call, pure=False, **kwargs).result(timeout=120)
 
     return evaluate
