@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         Secret,
     )
     from daskenv_lab.errors import DaskEnvLabError
+    from daskenv_lab.export import load
     from daskenv_lab.flows import DaskExecutor, map, run  # noqa: A004 - as `task.map`
     from daskenv_lab.inventory import detach, down, ls, reap
     from daskenv_lab.lifecycle import connect, up
+    from daskenv_lab.notebook.panel import panel
     from daskenv_lab.report import FlowRunReport, TaskRunReport
     from daskenv_lab.session import Session, current
 
@@ -46,8 +48,10 @@ _HOMES = {
     "current": "session",
     "detach": "inventory",
     "down": "inventory",
+    "load": "export",
     "ls": "inventory",
     "map": "flows",
+    "panel": "notebook.panel",
     "reap": "inventory",
     "run": "flows",
     "up": "lifecycle",
@@ -71,9 +75,11 @@ __all__ = [
     "current",
     "detach",
     "down",
+    "load",
     "load_ipython_extension",
     "ls",
     "map",
+    "panel",
     "reap",
     "run",
     "unload_ipython_extension",

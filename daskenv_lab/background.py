@@ -85,9 +85,20 @@ class Background:
 
 
 def gone(processes: Sequence[psutil.Process], timeout: float) -> bool:
-    """Wait until all have ended; one that nobody has reaped yet counts as ended."""
-    _, left = psutil.wait_procs(processes, timeout=timeout)
-    return all(_is_zombie(p) for p in left)
+    """Wait until all have ended; one that nobody has reaped yet counts as ended.
+
+    In a container whose first process is no init, such as Binder's, nobody ever reaps a server
+    that was started in the background, and psutil alone would wait for it to the end.
+    """
+    deadline = time.monotonic() + timeout
+    left = list(processes)
+    while left:
+        wait = min(0.1, max(0.0, deadline - time.monotonic()))
+        _, there = psutil.wait_procs(left, timeout=wait)
+        left = [p for p in there if not _is_zombie(p)]
+        if left and time.monotonic() >= deadline:
+            return False
+    return True
 
 
 def end_all(processes: Sequence[psutil.Process], *, patience: float) -> None:
@@ -96,11 +107,11 @@ def end_all(processes: Sequence[psutil.Process], *, patience: float) -> None:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        psutil.wait_procs(processes, timeout=patience)
+        gone(processes, timeout=patience)
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    gone(processes, timeout=5)
 
 
 def processes_under(folder: Path) -> list[psutil.Process]:

@@ -58,6 +58,9 @@ class WorkerInfo:
     tasks: int
     """Tasks that it works on or has been given."""
 
+    stored: int = 0
+    """Bytes of the results that it holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterInfo:

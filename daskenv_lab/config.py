@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 import yaml
 
-from daskenv_lab.environments import reveal
-from daskenv_lab.errors import ConfigError, StateError, UnknownNameError, did_you_mean
+from daskenv_lab.environments import profile_arguments, reveal
+from daskenv_lab.errors import (
+    ConfigError,
+    EnvironmentValueError,
+    StateError,
+    UnknownNameError,
+    did_you_mean,
+)
 
 try:
     import dask.config
@@ -303,8 +309,10 @@ def profile(name: str | None = None) -> tuple[str, dict[str, Any]]:
         raise ConfigError(
             f"the profile {chosen!r} has the kind {kind!r}; {did_you_mean(kind, KINDS)}"
         )
-    # Dask's configuration takes hyphens and underscores for the same key; arguments do not.
-    own = {str(k).replace("-", "_"): v for k, v in settings.items() if k != "kind"}
+    try:
+        own = profile_arguments(settings)
+    except EnvironmentValueError as error:
+        raise ConfigError(f"the profile {chosen!r} cannot be used: {error}") from error
     return kind, {**_kind_defaults(kind), **own}
 
 

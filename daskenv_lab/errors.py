@@ -147,6 +147,14 @@ class ExportError(DaskEnvLabError):
     """An environment cannot be written down as code."""
 
 
+class ReportError(DaskEnvLabError):
+    """A flow run's report in a file cannot be read."""
+
+
+class RegistrationError(DaskEnvLabError):
+    """A flow cannot be made a deployment."""
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Find the known word that is most like `name`, if any is.
 

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
+from daskenv_lab.cluster import ClusterInfo
 from daskenv_lab.environments import Environment, environment_of_kind, from_dict
 from daskenv_lab.errors import (
     ClusterGone,
+    ClusterStartError,
     EnvironmentValueError,
     LeftBehind,
     ProviderError,
@@ -22,7 +24,7 @@ from daskenv_lab.session import Session, apply_size, current, opened, remember
 from daskenv_lab.settings import differences, merge, sized, table
 
 if TYPE_CHECKING:
-    from daskenv_lab.cluster import ClusterInfo, ClusterRef
+    from daskenv_lab.cluster import ClusterRef
     from daskenv_lab.providers.connection import Connection
     from daskenv_lab.providers.contract import Progress, Provider
     from daskenv_lab.registry import Record
@@ -125,6 +127,36 @@ def connect(name: str | None = None) -> Session:
     return remember(_connected(record, record.environment, hold=False))
 
 
+def start_unheld(
+    name: str, asked: Environment, *, timeout: float | None = None, progress: Progress
+) -> Session:
+    """Start a cluster for one use: from its start on, `reap` may remove it once it is idle.
+
+    Waits for the first worker, if some are asked for. The name must be new.
+
+    Raises
+    ------
+    ProviderError
+        The provider refused, failed, or took too long, or no worker came.
+    """
+    provider = provider_for(asked)
+    with registry.lock(name, progress=progress), ExitStack() as undo:
+        record, connection, asked = _started(name, asked, provider, timeout, progress, held=False)
+        info = ClusterInfo(ref=connection.ref, status="running")
+        session = Session(record, connection, environment=asked, info=info, reused=False)
+        undo.callback(session.down)
+        info = _wait_for_workers(provider, connection, asked, progress, most=1)
+        if not info.n_workers and _workers_wanted(asked):
+            why = "; ".join(provider.troubles(connection)) or "nobody says why"
+            raise ClusterStartError(
+                f"no worker came to the cluster {name!r} within "
+                f"{config.seconds('timeouts.workers'):g} s ({why}); mend that, or allow more with "
+                "daskenv.timeouts.workers"
+            )
+        undo.pop_all()
+    return session
+
+
 def _reuse(record: Record, asked: Environment, tell: Progress) -> Session | None:
     """Connect to a record's cluster; None if it is gone, and why is told."""
     try:
@@ -221,11 +253,27 @@ def _created(
     *,
     former: Record | None = None,
 ) -> Session:
+    """Start a cluster and wait for its workers; the former one's record comes back if it fails."""
+    record, connection, asked = _started(name, asked, provider, timeout, tell, former=former)
+    info = _wait_for_workers(provider, connection, asked, tell)
+    return Session(record, connection, environment=asked, info=info, reused=False)
+
+
+def _started(
+    name: str,
+    asked: Environment,
+    provider: Provider,
+    timeout: float | None,
+    tell: Progress,
+    *,
+    former: Record | None = None,
+    held: bool = True,
+) -> tuple[Record, Connection, Environment]:
     """Start a cluster; on failure or interruption it goes, and a former record comes back."""
     if asked.n_workers is None and asked.adaptive is None and provider.name != "remote":
         asked = asked.replace(n_workers=config.whole("workers"))
     limit = config.seconds("timeouts.start") if timeout is None else timeout
-    record = registry.write(registry.new(name, asked))
+    record = registry.write(registry.new(name, asked), held=held)
 
     def note(ref: ClusterRef) -> None:
         registry.write(record, ref=ref)
@@ -242,14 +290,13 @@ def _created(
         connection = provider.connect(ref, timeout=config.seconds("timeouts.connect"))
         undo.callback(provider.close, connection)
         connection.set_label(
-            name=name, owner=config.owner(), fingerprint=asked.fingerprint, held=True,
+            name=name, owner=config.owner(), fingerprint=asked.fingerprint, held=held,
             environment=asked.without_hooks().to_dict(),
         )  # fmt: skip
         apply_size(provider, connection, asked)
         record = registry.write(record, ref=ref, ready=True)
         undo.pop_all()
-    info = _wait_for_workers(provider, connection, asked, tell)
-    return Session(record, connection, environment=asked, info=info, reused=False)
+    return record, connection, asked
 
 
 def _forgetting(name: str, former: Record | None) -> Any:
@@ -298,11 +345,21 @@ def _ours(info: ClusterInfo) -> bool:
     return bool(info.owner) and (info.held is not None or person == config.owner().split("@")[0])
 
 
+def _workers_wanted(asked: Environment) -> int:
+    return asked.adaptive[0] if asked.adaptive else asked.n_workers or 0
+
+
 def _wait_for_workers(
-    provider: Provider, connection: Connection, asked: Environment, tell: Progress
+    provider: Provider,
+    connection: Connection,
+    asked: Environment,
+    tell: Progress,
+    *,
+    most: int | None = None,
 ) -> ClusterInfo:
     """Wait for the workers of a new cluster, as long as ``daskenv.timeouts.workers``."""
-    wanted = asked.adaptive[0] if asked.adaptive else asked.n_workers or 0
+    wanted = _workers_wanted(asked)
+    wanted = wanted if most is None else min(wanted, most)
     deadline = time.monotonic() + config.seconds("timeouts.workers")
     told, look_closer = -1, time.monotonic() + _CLOSER_LOOK
     while (info := provider.info(connection)).n_workers < wanted:

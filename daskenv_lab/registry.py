@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
@@ -28,9 +25,11 @@ from daskenv_lab.errors import (
     WaitTimeout,
     did_you_mean,
 )
+from daskenv_lab.private import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SCHEMA_VERSION = 1
 
@@ -167,15 +166,7 @@ def write(record: Record, **changes: Any) -> Record:
     changed = replace(record, **changes)
     path = _path(changed.name)
     try:
-        # mkstemp makes files that only their owner may read.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{changed.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(changed.to_dict(), file, indent=1)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_private(path, json.dumps(changed.to_dict(), indent=1).encode())
     except OSError as error:
         raise StateError(
             f"the record {path} cannot be written ({error.strerror}); make room or mend its "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any, Self
 
-from daskenv_lab.errors import FlowRunFailed
+from daskenv_lab.errors import FlowRunFailed, ReportError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class FlowRunReport:
         }
         return {
             **written,
-            "schema": 1,
+            "schema": SCHEMA_VERSION,
             "start": self.start.isoformat(),
             "ok": self.ok,
             "result": _jsonable(self.value),
@@ -135,12 +135,51 @@ class FlowRunReport:
             ],
         }
 
+    @classmethod
+    def from_dict(cls, written: Mapping[str, Any]) -> Self:
+        """Make the report that `to_dict` wrote down; the value and the error are what it had left.
+
+        Raises
+        ------
+        ReportError
+            Something is missing, or it comes from another version.
+        """
+        schema = written.get("schema") if isinstance(written, Mapping) else None
+        if schema != SCHEMA_VERSION:
+            raise ReportError(
+                f"the report has the schema {schema!r}, and this version reads {SCHEMA_VERSION}; "
+                "update daskenv_lab, or run the flow again"
+            )
+        told = {name: written[name] for name in cls.__dataclass_fields__ if name in written}
+        try:
+            return cls(
+                **{
+                    **told,
+                    "start": datetime.fromisoformat(written["start"]),
+                    "value": written["result"],
+                    "error": None if written["error"] is None else FlowRunFailed(written["error"]),
+                    "cluster_size": tuple((at, n) for at, n in written["cluster_size"]),
+                    "task_runs": tuple(
+                        TaskRunReport(**{**t, "start": _moment(t["start"])})
+                        for t in written["task_runs"]
+                    ),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ReportError(
+                f"the report is damaged ({type(error).__name__}: {error}); run the flow again"
+            ) from error
+
     def __repr__(self) -> str:
         states = ", ".join(f"{n} {state}" for state, n in sorted(self.states.items()))
         return (
             f"FlowRunReport({self.flow!r}, {self.state}, {self.duration:.2f} s, "
             f"task runs: {states or 'none'})"
         )
+
+
+def _moment(written: str | None) -> datetime | None:
+    return None if written is None else datetime.fromisoformat(written)
 
 
 def _jsonable(value: Any) -> Any:

@@ -7,17 +7,20 @@ leaves the cluster running; `Session.down` destroys it.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
 from daskenv_lab.environments import DaskCloudProviderEnvironment, DaskGatewayEnvironment
+from daskenv_lab.export import DEFAULT_NAMES, Request, write_environment
+from daskenv_lab.phrases import span
 from daskenv_lab.providers import provider_for
 from daskenv_lab.settings import SIZES, Difference, sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.environments import Environment
@@ -63,7 +66,7 @@ class Session:
         """The settings that differed, and were changed live."""
         self._provider = provider_for(environment)
         size = _size(info)
-        uptime = f", up {_span(info.uptime or 0)}" if reused else ""
+        uptime = f", up {span(info.uptime or 0)}" if reused else ""
         self.message = f"{'Reusing' if reused else 'Started'} {self.name}: {size}{uptime}"
 
     @property
@@ -229,44 +232,84 @@ class Session:
 
     def export(
         self,
-        path: str | Path = "environment.py",
+        path: str | Path | None = None,
+        format: str | None = None,  # noqa: A002 - the word that people look for
         *,
         overwrite: bool = False,
         allow_missing: bool = False,
+        registration: Mapping[str, Any] | None = None,
+        profile: str | None = None,
+        entrypoint: str | None = None,
+        name: str | None = None,
+        work_pool_name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        description: str | None = None,
     ) -> Path:
-        """Write the tuned settings as a Python module with an environment object.
+        """Write the tuned settings into a file for production.
 
         Parameters
         ----------
-        path : str or Path
-            The file, whose name ends in ``.py``.
+        path : str or Path, optional
+            The file; by default the format's own name, such as ``environment.py``.
+        format : str, optional
+            ``python``, ``json``, ``dask``, ``prefect`` or ``dockerfile``; by default what the
+            file's name says.
         overwrite : bool
             Replace the file whatever it is.
         allow_missing : bool
             Write it although the workers' image lacks packages that the flows import, as the last
             comparison told.
+        registration : mapping, optional
+            ``python`` only: the keyword arguments of the call that registers a flow when the
+            module is run, with the flow itself as ``flow``, such as ``"flows.py:etl"``.
+        profile : str, optional
+            ``dask`` only: the profile's name; by default the session's.
+        entrypoint : str, optional
+            ``prefect`` only, and needed there: where the flow is, such as ``flows.py:etl``.
+        name, work_pool_name, parameters, description : optional
+            ``prefect`` only: the deployment's; its name is the flow's by default.
 
         Raises
         ------
         ExportError
             The file exists and is not ours, a setting cannot be written down, or the workers'
             image lacks packages.
-        """
-        from daskenv_lab.export import write_environment
-        from daskenv_lab.packages.compare import lacking
+        RegistrationError
+            The flow at `entrypoint` cannot be loaded, or is bound to no environment.
 
-        lacks = {} if allow_missing else lacking(self.connection)
+        Examples
+        --------
+        >>> session.export("prefect.yaml", entrypoint="flows.py:etl")  # doctest: +SKIP
+        PosixPath('/home/ada/prefect.yaml')
+        """
+        from daskenv_lab.packages.compare import lacking
+        from daskenv_lab.packages.pins import image_for
+
+        request = Request(
+            source=f"the session {self.name!r} of {config.owner()}",
+            when=datetime.now(UTC),
+            format=format,
+            registration=registration,
+            profile=profile,
+            entrypoint=entrypoint,
+            name=name,
+            work_pool_name=work_pool_name,
+            parameters=parameters,
+            description=description,
+        )
+        target = DEFAULT_NAMES.get(format or "python", "environment") if path is None else path
         tuned = self.tuned()
         if isinstance(tuned, DaskCloudProviderEnvironment):
             tuned = tuned.replace(rehearse=None)  # production is no rehearsal
-        return write_environment(
-            tuned,
-            Path(path),
-            source=f"the session {self.name!r} of {config.owner()}",
-            when=datetime.now(UTC),
-            overwrite=overwrite,
-            lacks=lacks,
-        )
+        match request.format_for(target):
+            case "dask":
+                request = replace(request, profile=request.profile or self.name)
+            case "dockerfile":
+                request = replace(request, image=image_for(self.connection))
+            case "prefect" if entrypoint is not None:
+                tuned.refuse_unbound(entrypoint)
+        lacks = {} if allow_missing else lacking(self.connection)
+        return write_environment(tuned, target, request, overwrite=overwrite, lacks=lacks)
 
     def detach(self) -> None:
         """Let go: the cluster lives on, and `reap` may remove it once it is idle."""
@@ -341,18 +384,3 @@ def _size(info: ClusterInfo) -> str:
     wanted = info.requested or 0
     there = f"{info.n_workers} of {wanted}" if info.n_workers < wanted else f"{info.n_workers}"
     return f"{there} worker" if max(info.n_workers, wanted) == 1 else f"{there} workers"
-
-
-def _span(seconds: float) -> str:
-    """Say a time roughly.
-
-    >>> _span(45), _span(750), _span(9000), _span(200000)
-    ('45 s', '12 min', '2.5 h', '2.3 days')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"

@@ -29,18 +29,18 @@ _HELP = """\
 {name}: a Dask cluster that outlives your notebook, and Prefect flows that run on it.
 
   up [WHAT]          start a cluster, or reuse the one that has the name
-  run FLOW [x=1]     run a flow on it, and report
-  sync PATH          ship a module or folder with the flows of this folder
-  scale N            ask for N workers
-  adapt MIN MAX      let the number of workers follow the load
+  run FLOW, sync     run a flow on it, and report; ship modules with the flows of this folder
+  scale N, adapt     ask for N workers; let their number follow the load, from MIN to MAX
   status, ls, logs   how a cluster is; all clusters; the last lines of its logs
-  packages, export   compare packages here and there; write its settings as a Python module
+  packages, export   compare packages here and there; write its settings for production
+  register FLOW      make a Prefect deployment, whose runs have clusters of their own
   detach, down       let go of it, and it lives on; destroy it
   reap, keep-alive   remove what nobody holds; put off that a cluster ends by itself
   bootstrap, doctor  make what clusters in AWS share, once; examine the account
   rehearse VERB      start, look at or stop an AWS account on this machine
   profiles           list what `up` knows
-  demo, lab          play the whole story here; open it in JupyterLab
+  panel, dashboard   all of this in a panel in the notebook; Dask's dashboard, or a plot of it
+  app, demo, lab     the panel in the browser; the whole story here; a notebook in JupyterLab
 
 Examples:
   {name} up local --name dev --workers 2

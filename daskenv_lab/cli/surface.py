@@ -28,9 +28,15 @@ class Surface:
     ----------
     namespace : mapping, optional
         The notebook's variables; None at a command line.
+    panel : callable, optional
+        Makes a panel for the cluster that has a name.
+    embed : callable, optional
+        Makes what shows a cluster's dashboard in a cell, from its name, a pane and the link.
     """
 
     namespace: Mapping[str, Any] | None = None
+    panel: Callable[[str | None], Any] | None = None
+    embed: Callable[..., Any] | None = None
 
     @property
     def notebook(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dask.utils import format_bytes, format_time
 
 from daskenv_lab.packages.report import counted
+from daskenv_lab.phrases import many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,11 +45,11 @@ def status(info: ClusterInfo) -> str:
         size += f", by {info.adaptive_holder}" if info.adaptive_holder else ""
     else:
         size = (
-            "not set" if info.requested is None else f"{_many(info.requested, 'worker')} asked for"
+            "not set" if info.requested is None else f"{many(info.requested, 'worker')} asked for"
         )
     states = ", ".join(f"{n} {state}" for state, n in sorted(info.tasks.items()) if n)
     facts = [
-        ("workers", f"{info.n_workers} with {_many(info.nthreads, 'thread')}"),
+        ("workers", f"{info.n_workers} with {many(info.nthreads, 'thread')}"),
         ("size", size),
         ("tasks", states or "none"),
         ("clients", info.clients),
@@ -194,10 +195,6 @@ def _ending(info: ClusterInfo) -> list[tuple[str, str]]:
     if info.stops_in is None:
         return []
     return [("stops in", f"{format_time(info.stops_in)}, if nobody uses it")]
-
-
-def _many(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _memory(worker: WorkerInfo) -> str:

@@ -11,9 +11,13 @@ import click
 
 from daskenv_lab import __version__
 from daskenv_lab.cli.account import bootstrap, doctor
+from daskenv_lab.cli.dashboard import dashboard
+from daskenv_lab.cli.export import export
 from daskenv_lab.cli.group import Verbs
 from daskenv_lab.cli.options import duration, in_json, named, rehearsing
 from daskenv_lab.cli.packages import packages
+from daskenv_lab.cli.panels import app, panel
+from daskenv_lab.cli.register import register
 from daskenv_lab.cli.rehearsal import rehearse
 from daskenv_lab.cli.surface import Surface
 from daskenv_lab.cli.sync import sync
@@ -200,20 +204,6 @@ def logs(
 
 
 @main.command()
-@click.argument("path", default="environment.py")
-@click.option("--overwrite", is_flag=True, help="Replace the file, whatever it is.")
-@click.option("--allow-missing", is_flag=True, help="Also if its image lacks packages.")
-@named
-@click.pass_obj
-def export(
-    surface: Surface, /, path: str, overwrite: bool, allow_missing: bool, name: str | None
-) -> None:
-    """Write a cluster's settings down as a Python module."""
-    written = surface.session(name).export(path, overwrite=overwrite, allow_missing=allow_missing)
-    surface.say(f"Wrote {written}")
-
-
-@main.command()
 @click.argument("name", required=False)
 @click.pass_obj
 def detach(surface: Surface, /, name: str | None) -> None:
@@ -273,6 +263,11 @@ def reap(
     surface.say(listing(infos))
 
 
+main.add_command(panel)
+main.add_command(app)
+main.add_command(dashboard)
+main.add_command(export)
+main.add_command(register)
 main.add_command(sync)
 main.add_command(packages)
 main.add_command(bootstrap)

@@ -38,7 +38,7 @@ LEAVE = 8.0
 """Seconds that the end of a flow run waits for workers to close its rooms."""
 
 LEAVE_RELAYED = 30.0
-"""The same where this process carries what they still have to tell the API."""
+"""The same where they must tell the API all before: this process carries it there, or they end."""
 
 LAST_WORDS = 1.0
 """Seconds that it waits for the news of the last ends, which come another way."""
@@ -70,6 +70,9 @@ class DaskExecutor(DaskRunner):
     >>> @flow(task_runner=DaskExecutor("dev"))  # doctest: +SKIP
     ... def etl(): ...
     """
+
+    _last = False
+    """Whether the cluster ends with the flow run."""
 
     def __init__(
         self,
@@ -128,9 +131,7 @@ class DaskExecutor(DaskRunner):
         """
         with self._reaching:
             if self._reached is None:
-                self._reached = reach(
-                    self.target, security=self.security, client_kwargs=self._given_kwargs
-                )
+                self._reached = self._open()
                 feed_of(self._reached.connection.client).add(self.run_id, self._on_event)
         connection = self._reached.connection
         if not connection.open:
@@ -174,6 +175,10 @@ class DaskExecutor(DaskRunner):
     def _reach(self) -> distributed.Client:
         return self.client
 
+    def _open(self) -> Reached:
+        """Connect to the cluster."""
+        return reach(self.target, security=self.security, client_kwargs=self._given_kwargs)
+
     def _prepare(self, *args: Any, **kwargs: Any) -> Prepared:
         try:
             return super()._prepare(*args, **kwargs)
@@ -197,7 +202,7 @@ class DaskExecutor(DaskRunner):
 
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
         route = route_for(self.client, say=self.say)
-        self._patience = LEAVE_RELAYED if route.relayed else LEAVE
+        self._patience = LEAVE_RELAYED if route.relayed or self._last else LEAVE
         written = written_room()
         written["settings_context"] = stripped(written["settings_context"], relayed=route.relayed)
         return written, route.written()
@@ -256,7 +261,10 @@ class DaskExecutor(DaskRunner):
 
         def leave() -> None:
             try:
-                left.update(client.run(leave_rooms, run_id=self.run_id, on_error="ignore"))
+                told = client.run(
+                    leave_rooms, run_id=self.run_id, last=self._last, on_error="ignore"
+                )
+                left.update(told)
             except (OSError, TimeoutError, RuntimeError, ValueError) as error:
                 _log.debug("workers did not close the rooms of %s: %s", self.run_id, error)
 

@@ -20,12 +20,13 @@ from prefect.exceptions import (
 )
 from prefect.utilities.callables import get_call_parameters
 
-from daskenv_lab import config
+from daskenv_lab import config, history
 from daskenv_lab.errors import (
     ClusterGone,
     FlowError,
     FlowParameterError,
     ProviderError,
+    StateError,
     did_you_mean,
 )
 from daskenv_lab.flows.api import prefect_api
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo
     from daskenv_lab.providers.connection import Connection
 
+_log = logging.getLogger("daskenv_lab")
 INTERRUPTED = 20.0
 """Seconds that an interrupted asynchronous flow is given to end its task runs."""
 
@@ -126,8 +128,10 @@ def run_flow(
         with Measurement(connection) as measurement:
             executor.listeners += [measurement.listen, shown.task]
             runner = cast("Any", executor)
-            state, error = _run(flow.with_options(task_runner=runner), given)
-        return _report(flow, state, error, cluster=cluster, measurement=measurement)
+            state, error = call_flow(flow.with_options(task_runner=runner), given)
+        report = _report(flow, state, error, cluster=cluster, measurement=measurement)
+    _keep(report)
+    return report
 
 
 def check_parameters(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +171,8 @@ def _quietly(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> tuple[Any, BaseException | None]:
+def call_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> tuple[Any, BaseException | None]:
+    """Call a flow of either kind; give its final state, or what came instead of one."""
     try:
         if not flow.isasync:
             return flow(**parameters, return_state=True), None
@@ -280,6 +285,14 @@ def _report(
         cluster_size=tuple(measurement.cluster_size),
         url=url,
     )
+
+
+def _keep(report: FlowRunReport) -> None:
+    """Keep the report for the panels and later comparisons; a full disk fails no flow run."""
+    try:
+        history.keep(report)
+    except StateError as error:
+        _log.warning("%s", error)
 
 
 def _outcome(state: Any) -> tuple[Any, BaseException | None]:

@@ -52,7 +52,7 @@ def load_flow(spec: Any, namespace: Mapping[str, Any] | None = None) -> Flow[...
         return _named(_module(place), name, place)
     if word.endswith(".py") or "/" in word or "\\" in word:
         return _only(_module(word), word)
-    found = _flows(namespace or {})
+    found = flows_in(namespace or {})
     if word in found:
         return found[word]
     for flow in found.values():
@@ -63,13 +63,35 @@ def load_flow(spec: Any, namespace: Mapping[str, Any] | None = None) -> Flow[...
     raise FlowNotFound(f"no flow is named {word!r}; {hint}, or write `path.py:flow`")
 
 
+def flows_at(place: str) -> dict[str, Flow[..., Any]]:
+    """Give the flows that a file defines, by the word that finds each: ``path.py:flow``.
+
+    Raises
+    ------
+    FlowNotFound
+        There is no such file, it cannot be imported, or it has no flow.
+    """
+    module = _module(place)
+    own = {n: f for n, f in flows_in(vars(module)).items() if f.fn.__module__ == module.__name__}
+    if not own:
+        raise FlowNotFound(f"{place!r} has no flow; decorate one with `@prefect.flow`")
+    return {f"{place}:{name}": flow for name, flow in own.items()}
+
+
 def flow_names(namespace: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """List the names by which a notebook's flows are found, for completion."""
-    found = _flows(namespace or {})
+    found = flows_in(namespace or {})
     return tuple(sorted({*found, *(flow.name for flow in found.values())}))
 
 
-def _flows(namespace: Mapping[str, Any]) -> dict[str, Flow[..., Any]]:
+def flows_in(namespace: Mapping[str, Any]) -> dict[str, Flow[..., Any]]:
+    """Give the flows among a notebook's variables, by the variable's name.
+
+    Examples
+    --------
+    >>> flows_in({"x": 1})
+    {}
+    """
     return {
         name: value
         for name, value in list(namespace.items())
@@ -78,7 +100,7 @@ def _flows(namespace: Mapping[str, Any]) -> dict[str, Flow[..., Any]]:
 
 
 def _named(module: ModuleType, name: str, place: str) -> Flow[..., Any]:
-    found = _flows(vars(module))
+    found = flows_in(vars(module))
     if name in found:
         return found[name]
     for flow in found.values():
@@ -90,7 +112,7 @@ def _named(module: ModuleType, name: str, place: str) -> Flow[..., Any]:
 
 
 def _only(module: ModuleType, place: str) -> Flow[..., Any]:
-    found = _flows(vars(module))
+    found = flows_in(vars(module))
     own = {n: f for n, f in found.items() if f.fn.__module__ == module.__name__} or found
     flows = {id(flow): flow for flow in own.values()}
     if len(flows) == 1:

@@ -138,6 +138,12 @@ def current_flow_run() -> Any:
     return None if context is None or context.detached else context.flow_run
 
 
+def current_parameters() -> dict[str, Any]:
+    """Give the parameters of the flow run that works in this process."""
+    context = FlowRunContext.get()
+    return {} if context is None or context.detached else dict(context.parameters or {})
+
+
 def settings_in_force() -> object:
     """Give the current settings, which are another object once they change."""
     return SettingsContext.get()

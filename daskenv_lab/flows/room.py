@@ -304,17 +304,18 @@ def route_here(worker: Any) -> Mapping[str, Any]:
     return routes.get(api_url(), {"relayed": False, "url": None})
 
 
-async def leave_rooms(dask_worker: Any, run_id: str) -> None:
+async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> None:
     """Close a flow run's rooms on this worker, once what they tell is out.
 
-    The API may be told later, unless the client carries it there and may be about to leave.
+    The API may be told later, unless the client carries it there and may be about to leave, or
+    the worker is to end: this flow run is its `last`.
     """
     rooms = dask_worker.__dict__.get(ROOMS, {})
     leaving = [room for room in rooms.values() if room.run_id == run_id]
     for room in leaving:
         room.tell_all(dask_worker)
     hurry_on(dask_worker)
-    if any(room.route["relayed"] for room in leaving):
+    if last or any(room.route["relayed"] for room in leaving):
         least, deadline = pending_on(dask_worker), time.monotonic() + EVENTS_OUT
         while (pending := pending_on(dask_worker)) and time.monotonic() < deadline:
             if pending < least:

@@ -35,6 +35,8 @@ class Connection:
         TLS credentials; they stay in this process.
     dashboard_link : str, optional
         The dashboard as a browser on this machine reaches it.
+    dashboard_address : str, optional
+        The dashboard as this process reaches it, where that is known to be another address.
     timeout : float
         Seconds for the connection.
     client_kwargs : mapping, optional
@@ -55,6 +57,7 @@ class Connection:
         *,
         security: Any = None,
         dashboard_link: str | None = None,
+        dashboard_address: str | None = None,
         timeout: float = 30.0,
         client_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class Connection:
         self.address = address
         self.security = security
         self.dashboard_link = dashboard_link
+        self._dashboard_address = dashboard_address or dashboard_link
         self._client_kwargs = dict(client_kwargs or {})
         try:
             with _hearing_of_differences() as differences:
@@ -93,6 +97,20 @@ class Connection:
     def open(self) -> bool:
         """Whether the client is still connected."""
         return self.client.status == "running"
+
+    @property
+    def dashboard_address(self) -> str | None:
+        """The dashboard as this process reaches it; None where there is none.
+
+        The link for a browser may be another (a Gateway's public address), or a path alone
+        (``distributed.dashboard.link`` on a JupyterHub): then it is on the scheduler's own host.
+        """
+        if str(self._dashboard_address).startswith(("http://", "https://")):
+            return self._dashboard_address
+        port = self._ask(self.client.scheduler_info).get("services", {}).get("dashboard")
+        host = distributed.comm.get_address_host(self.address)
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{int(port)}/status" if port else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(

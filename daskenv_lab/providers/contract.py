@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from daskenv_lab.errors import NotSupported, UnknownNameError, did_you_mean
+from daskenv_lab.prices import worker_hour_rate
 
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.environments import Environment
+    from daskenv_lab.prices import Rate
     from daskenv_lab.providers.connection import Connection
 
 Progress = Callable[[str], None]
@@ -141,6 +143,20 @@ class Provider(Protocol):
             f"the cluster {connection.ref.id!r} has no idle time-out that can be put off; a "
             "connected client keeps a cluster of this kind alive"
         )
+
+    def takes_image(self) -> bool:
+        """Tell whether a cluster is made from a container image, which can be chosen."""
+        return False
+
+    def rate(self) -> Rate | None:
+        """Tell what a cluster of this environment costs; None where nobody knows.
+
+        Raises
+        ------
+        ConfigError
+            The table of prices is damaged.
+        """
+        return worker_hour_rate()
 
     def close(self, connection: Connection) -> None:
         """Let go of a connection; the cluster lives on. May be called twice."""

@@ -78,6 +78,10 @@ class GatewayProvider(Provider):
         """Let the number of workers follow the load."""
         self._gateway.adapt(connection.ref, minimum, maximum)
 
+    def takes_image(self) -> bool:
+        """Ask the Gateway whether it offers the option ``image``."""
+        return "image" in self._gateway.offered()
+
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster and wait until it is gone."""
         self._gateway.shutdown(ref, timeout=timeout)

@@ -29,9 +29,9 @@ from daskenv_lab.errors import (
     ProviderError,
     ProviderUnreachable,
     WaitTimeout,
-    did_you_mean,
 )
 from daskenv_lab.providers.connection import Connection
+from daskenv_lab.providers.gateway_options import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,6 +83,7 @@ class GatewayClient:
             "public_address": public_address,
         }
         self._where = mask(address or location)
+        self._address = address
 
     def create(
         self,
@@ -107,7 +108,7 @@ class GatewayClient:
         """
         deadline = Deadline(timeout)
         progress(f"asking the Gateway at {self._where} for the cluster {label!r}")
-        chosen = self._call(lambda g: _choose(g, options), deadline.left, "asked for its options")
+        chosen = self._call(lambda g: choose(g, options), deadline.left, "asked for its options")
         ref = self._submit(chosen, deadline)
         with contextlib.ExitStack() as undo:
             undo.callback(self._abandon, ref)
@@ -142,13 +143,27 @@ class GatewayClient:
             report.scheduler_address,
             security=report.security,
             dashboard_link=report.dashboard_link,
+            dashboard_address=self._dashboard(report),
             timeout=max(deadline.left, 1.0),
             client_kwargs=client_kwargs,
         )
 
+    def _dashboard(self, report: Any) -> str | None:
+        """Give the dashboard behind the address at which the Gateway was asked, if there is one.
+
+        The link in the report is for a browser, which may know the Gateway by another address.
+        """
+        if not (report.dashboard_link and self._address):
+            return None
+        return f"{self._address.rstrip('/')}/clusters/{report.name}/status"
+
     def scale(self, ref: ClusterRef, n: int) -> None:
         """Ask for `n` workers, which ends adaptive scaling."""
         self._call(lambda g: g.scale_cluster(ref.id, n), None, f"asked for {n} workers", ref)
+
+    def offered(self) -> list[str]:
+        """Name the cluster options that the Gateway offers."""
+        return list(self._call(lambda g: g.cluster_options(), None, "asked for its options"))
 
     def adapt(self, ref: ClusterRef, minimum: int, maximum: int) -> None:
         """Turn adaptive scaling on."""
@@ -374,22 +389,3 @@ def check_name(ref: ClusterRef) -> None:
             f"{ref.id!r} cannot be the name of a Gateway's cluster, so that its record must be "
             "damaged; start another with `daskenv up`"
         )
-
-
-async def _choose(gateway: Gateway, given: Mapping[str, Any]) -> Any:
-    """Put the given options into the Gateway's own, which check them."""
-    options = await gateway.cluster_options()
-    for name, value in given.items():
-        if name not in options:
-            raise ClusterStartError(
-                f"the Gateway at {mask(gateway.address)} has no cluster option {name!r}; "
-                f"{did_you_mean(name, options)}"
-            )
-        try:
-            options[name] = value
-        except (TypeError, ValueError) as error:
-            raise ClusterStartError(
-                f"the Gateway at {mask(gateway.address)} does not take the cluster option "
-                f"{name!r}: {error}; change it"
-            ) from error
-    return options

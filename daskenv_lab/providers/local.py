@@ -32,6 +32,7 @@ from daskenv_lab.errors import (
     ProviderUnreachable,
     WaitTimeout,
 )
+from daskenv_lab.prices import Rate
 from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 
@@ -117,6 +118,10 @@ class LocalProvider(Provider):
     def adapt(self, connection: Connection, minimum: int, maximum: int) -> None:
         """Let the number of workers follow the load."""
         _client_of(connection.ref).adapt(connection.ref, minimum, maximum)
+
+    def rate(self) -> Rate:
+        """Tell that processes on this machine cost nothing."""
+        return Rate(base=0.0, worker=0.0, source="this machine")
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster, also one whose server was killed."""

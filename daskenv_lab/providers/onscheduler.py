@@ -29,6 +29,7 @@ def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
             "memory": ws.metrics.get("memory", 0),
             "cpu": ws.metrics.get("cpu", 0.0),
             "tasks": len(ws.processing),
+            "stored": ws.nbytes,
         }
         for ws in dask_scheduler.workers.values()
     ]

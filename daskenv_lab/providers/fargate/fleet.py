@@ -24,7 +24,8 @@ _STOPPERS = 8
 # Reasons for which AWS starts fewer tasks than were asked for, and which pass.
 _PASSING = ("RESOURCE:", "Capacity is unavailable", "capacity", "AGENT", "unable to assume")
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 3.0, 1.3
-_OVER = ("DEPROVISIONING", "STOPPED", "DELETED")
+OVER = ("DEPROVISIONING", "STOPPED", "DELETED")
+"""The states of a task that has ended, or does so without us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Task:
     @property
     def wanted(self) -> bool:
         """Whether it runs, or is about to, and nobody told it to stop."""
-        return self.desired == "RUNNING" and self.status not in _OVER
+        return self.desired == "RUNNING" and self.status not in OVER
 
     @property
     def failed(self) -> bool:
@@ -351,3 +352,8 @@ def _batches(arns: Iterable[str], size: int) -> Iterator[list[str]]:
     rest = iter(arns)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def all_over(tasks: list[Task]) -> bool:
+    """Tell whether all tasks have ended."""
+    return all(task.status in OVER for task in tasks)

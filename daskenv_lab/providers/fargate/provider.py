@@ -24,6 +24,7 @@ from daskenv_lab.errors import (
 from daskenv_lab.providers.contract import Provider
 from daskenv_lab.providers.fargate import (
     adaptive,
+    billing,
     fleet,
     ingress,
     inscheduler,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from daskenv_lab.environments import Environment
+    from daskenv_lab.prices import Rate
     from daskenv_lab.providers.connection import Connection
     from daskenv_lab.providers.contract import OnSubmitted, Progress
     from daskenv_lab.providers.fargate.aws import Aws
@@ -57,7 +59,6 @@ _log = logging.getLogger("daskenv_lab")
 _ONE_LOOK = 5.0
 # As long as a listening scheduler needs; a refused connection is answered at once, or never.
 _FIRST_KNOCK = 4.0
-_STOPPED = ("STOPPED", "DEPROVISIONING", "DELETED")
 
 
 class FargateProvider(Provider):
@@ -156,7 +157,7 @@ class FargateProvider(Provider):
             self._log_group,
             lines,
             worker=worker,
-            names=_names(connection) if worker else None,
+            names=scaling.workers_by_name(connection) if worker else None,
         )
 
     def follow_logs(
@@ -169,7 +170,7 @@ class FargateProvider(Provider):
             connection.ref.id,
             self._log_group,
             worker=worker,
-            names=_names(connection) if worker else None,
+            names=scaling.workers_by_name(connection) if worker else None,
             lines=lines,
         )
 
@@ -188,6 +189,15 @@ class FargateProvider(Provider):
         left = scaling.on_scheduler(connection, inscheduler.keep_alive, seconds=seconds)
         return None if left is None else float(left)
 
+    def takes_image(self) -> bool:
+        """Tell that each task is a container."""
+        return True
+
+    def rate(self) -> Rate | None:
+        """Tell what the tasks cost where the account is."""
+        aws = self._account()
+        return billing.rate(self.environment, aws.region) if aws else None
+
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop all tasks of the cluster, and remove its secret and its rule for our address."""
         deadline = Deadline(timeout)
@@ -203,8 +213,8 @@ class FargateProvider(Provider):
             chosen = [t.arn for t in tasks if (t.role == "scheduler") is last]
             fleet.stop(aws, self._ecs_cluster, chosen, reason="daskenv down")
         vault.remove(aws, ref.id, name=secret)
-        found = fleet.wait(aws, self._ecs_cluster, arns, _all_stopped, deadline=deadline)
-        if left := [t for t in found if t.status not in _STOPPED]:
+        found = fleet.wait(aws, self._ecs_cluster, arns, fleet.all_over, deadline=deadline)
+        if left := [t for t in found if t.status not in fleet.OVER]:
             raise WaitTimeout(
                 f"{len(left)} tasks of the cluster {ref.id!r} are still {left[0].status} after "
                 f"{timeout:g} s, and were told to stop; look again with `daskenv ls`"
@@ -213,8 +223,7 @@ class FargateProvider(Provider):
 
     def find(self) -> list[ClusterInfo]:
         """List the clusters of ours in the account, whoever made them, and what is left of some."""
-        aws = self._account()
-        return [] if aws is None else listing.clusters(self.environment, aws)
+        return listing.clusters(self.environment, aws) if (aws := self._account()) else []
 
     def _start(
         self,
@@ -386,12 +395,3 @@ class FargateProvider(Provider):
         found = None if "security_groups" in given else shared.find(aws, given)
         if found and found.own_group:
             ingress.withdraw(aws, found.own_group, wanted=lambda: listing.let_in(aws))
-
-
-def _names(connection: Connection) -> dict[str, str]:
-    """Give the workers' addresses by the names that Dask has for them."""
-    return {w.name: w.address for w in connection.info().workers}
-
-
-def _all_stopped(tasks: list[Task]) -> bool:
-    return all(t.status in _STOPPED for t in tasks)

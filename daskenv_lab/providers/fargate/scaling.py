@@ -132,3 +132,8 @@ def on_scheduler(connection: Connection, function: Callable[..., Any], **argumen
             f"the connection to {connection.address} broke ({error}); try again, or start another "
             "cluster with `daskenv up`"
         ) from error
+
+
+def workers_by_name(connection: Connection) -> dict[str, str]:
+    """Give the workers' addresses by the names that Dask has for them."""
+    return {w.name: w.address for w in connection.info().workers}
