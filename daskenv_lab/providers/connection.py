@@ -13,7 +13,7 @@ import distributed
 from distributed.versions import VersionMismatchWarning
 
 from daskenv_lab import config
-from daskenv_lab.bounded import in_background
+from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
 from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable, WaitTimeout
 from daskenv_lab.providers.onscheduler import LABEL, describe
@@ -253,6 +253,7 @@ class Connection:
             )
 
     def _ask(self, method: Any, *args: Any, limit: float | None = None, **kwargs: Any) -> Any:
+        self._wait_while_reconnecting()
         if not self.open:
             raise ClusterGone(
                 f"the connection to {self.address} is closed; connect again with `daskenv up`"
@@ -271,6 +272,12 @@ class Connection:
                 f"the connection to {self.address} broke ({error}); "
                 "try again, or start another cluster with `daskenv up`"
             ) from error
+
+    def _wait_while_reconnecting(self) -> None:
+        """Wait a little for Dask to connect again, as when a Gateway's proxy was restarted."""
+        limit = Deadline(config.seconds("timeouts.reconnect"))
+        while self.client.status == "connecting" and not limit.passed:
+            limit.pause(0.05)
 
 
 @contextlib.contextmanager

@@ -185,6 +185,22 @@ def test_a_killed_server_finds_its_clusters_again(own_state: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_killed_proxy_is_waited_for(own_state: Path) -> None:
+    """Connections break with the proxy; the server starts another, and they come back."""
+    provider, ref = _create()
+    connection = provider.connect(ref, timeout=120)
+    scheduler = connection.describe()["id"]
+    server = psutil.Process(server_status()[0]["pid"])
+    (proxy,) = [p for p in server.children() if "proxy" in p.name()]
+    proxy.kill()
+    until(lambda: not connection.open)
+    with dask.config.set({"daskenv.timeouts.reconnect": "2 minutes"}):
+        assert connection.describe()["id"] == scheduler
+    provider.close(connection)
+    provider.shutdown(ref, timeout=120)
+
+
+@pytest.mark.slow
 def test_a_cluster_can_be_stopped_without_its_server(own_state: Path) -> None:
     """Shutting down after the server was killed leaves no process, and the next server is fine."""
     provider, ref = _create()
