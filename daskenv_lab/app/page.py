@@ -10,15 +10,16 @@ import panel as pn
 from daskenv_lab import config, history
 from daskenv_lab.app.controls import CallControl, FlowForm, Start
 from daskenv_lab.app.plots import Plots
-from daskenv_lab.view.call import Call
+from daskenv_lab.view.actions import actions
 from daskenv_lab.view.preview import preview
 from daskenv_lab.view.runs import compare, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefect import Flow
 
+    from daskenv_lab.view.actions import Action
     from daskenv_lab.view.lab import Lab
 
 _SHOWN = 20
@@ -54,22 +55,11 @@ class Page:
         self.runs = pn.pane.HTML(sizing_mode="stretch_width")
         self.plots = Plots()
         self.start, self.form = Start(lab), FlowForm(lab, flows)
-        self.workers = pn.widgets.IntInput(name="Workers", value=config.whole("workers"), start=0)
-        self.scale = CallControl(
-            lab,
-            "scale",
-            "Scale",
-            lambda: Call(what="scale", on=lab.name, positional=(self.workers.value,)),
-            then=lambda _: "Asked for.",
-        )
-        self.down = CallControl(
-            lab,
-            "down",
-            "Take down",
-            lambda: Call(what="down", positional=(lab.name,)),
-            then=lambda _: f"{lab.name} is gone.",
-            sure="Really? Click again",
-        )
+        workers = config.whole("workers")
+        self.workers = pn.widgets.IntInput(name="Workers", value=workers, start=0)
+        known = actions(lab.name, workers=workers)
+        self.scale = _control(lab, known["scale"], lambda: {"n": self.workers.value})
+        self.down = _control(lab, known["down"], dict)
         self.format = pn.widgets.Select(name="Format", options=["python", "json", "dask"])
         self.text = pn.pane.HTML(sizing_mode="stretch_width")
         self.export = CallControl(
@@ -131,6 +121,17 @@ class Page:
     def _previewed(self, text: str) -> str:
         self.text.object = f"<pre>{html.escape(text)}</pre>"
         return ""
+
+
+def _control(lab: Lab, action: Action, values: Callable[[], dict[str, Any]]) -> CallControl:
+    return CallControl(
+        lab,
+        action.control,
+        action.label,
+        lambda: action.call(**values()),
+        then=lambda _: action.done,
+        sure=action.sure,
+    )
 
 
 def _runs_table(reports: Any) -> str:

@@ -1,34 +1,4 @@
 // Asks Jupyter Server for a path of the dashboard, and shows it in a sandbox.
-// The page itself says where Jupyter is, which the kernel cannot know.
-
-function jupyter() {
-  try {
-    const told = JSON.parse(document.getElementById("jupyter-config-data").textContent);
-    return { base: new URL(told.baseUrl, location.href).pathname.replace(/\/?$/, "/"), token: told.token };
-  } catch {
-    return null;
-  }
-}
-
-async function ticket({ base, token }, name, pane) {
-  const xsrf = document.cookie.match(/(?:^|;\s*)_xsrf=([^;]*)/);
-  const headers = { "Content-Type": "application/json" };
-  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf[1]);
-  if (token) headers.Authorization = `token ${token}`;
-  const url = `${base}daskenv/api/clusters/${encodeURIComponent(name)}/dashboard`;
-  const body = JSON.stringify({ pane });
-  const answer = await fetch(url, { method: "POST", credentials: "same-origin", headers, body });
-  const told = await answer.json().catch(() => ({}));
-  if (answer.ok && told.path) return told.path;
-  if (told.message) throw new Error(`${told.message}.`);
-  throw new Error("This Jupyter Server does not have the extension of daskenv_lab; install the package where the server runs, and start it again.", { cause: "missing" });
-}
-
-function make(tag, properties, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
 
 function render({ model, el }) {
   const name = model.get("name");
@@ -74,7 +44,7 @@ function render({ model, el }) {
     }
     tab.href = `${server.base}daskenv/open/${encodeURIComponent(name)}/${encodeURIComponent(pane)}`;
     try {
-      const path = await ticket(server, name, pane);
+      const { path } = await ask(server, "POST", `clusters/${encodeURIComponent(name)}/dashboard`, { pane });
       if (mine !== turn) return;
       said.hidden = true;
       frame.hidden = false;

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from daskenv_lab.notebook.scripts import source
 from daskenv_lab.server.panes import PANES, address_of
 
 
@@ -34,8 +34,8 @@ class Dashboard(anywidget.AnyWidget):
     The Dask dashboard of dev: http://127.0.0.1:8787/individual-cpu
     """
 
-    _esm = Path(__file__).with_name("dashboard.js")
-    _css = Path(__file__).with_name("dashboard.css")
+    _esm = source("jupyter.js", "dashboard.js")
+    _css = source("dashboard.css")
 
     name = traitlets.Unicode().tag(sync=True)
     pane = traitlets.Enum(list(PANES), "status").tag(sync=True)

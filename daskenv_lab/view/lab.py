@@ -192,6 +192,7 @@ class Lab:
         try:
             record = registry.read(self.name)
             if record is None:
+                self._let_go()
                 return Snapshot(name=self.name, state="none")
             if not record.ready:
                 return Snapshot(name=self.name, state="starting", environment=record.environment)
@@ -202,6 +203,12 @@ class Lab:
             return Snapshot(name=self.name, state="gone", sentence=str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the panel says it and lives on
             return Snapshot(name=self.name, state="unreachable", sentence=str(error))
+
+    def _let_go(self) -> None:
+        """End the session of a cluster that was taken down elsewhere."""
+        session = opened(self.name)
+        if session is not None and not session.connection.open:
+            session.close()
 
     def _asked(self, record: Record) -> Snapshot:
         session = self.session()

@@ -51,6 +51,12 @@ def shown(widget: Any) -> str:
     return html.unescape(re.sub("<[^>]*>", " ", widget.value))
 
 
+def ask(panel: LabPanel, control: str, **values: object) -> None:
+    """Send what the browser sends where our Jupyter Server extension is not."""
+    told = {"method": "custom", "content": {"make": control, "values": values}}
+    panel.cluster.controls._handle_msg({"content": {"data": told}, "buffers": []})
+
+
 def test_a_newcomer_clicks_through(panel: LabPanel, tmp_path: Path) -> None:
     """Start, scale, fill in the form, run, compare, preview, write, and take down."""
     until(lambda: "start one" in shown(panel.headline))
@@ -61,11 +67,11 @@ def test_a_newcomer_clicks_through(panel: LabPanel, tmp_path: Path) -> None:
     assert panel.tabs.selected_index == 1
     until(lambda: "Started panelled" in shown(panel.start.button._outcome))
 
-    panel.cluster.size.workers.value = 2
-    scale = panel.cluster.controls[0]
-    assert "daskenv_lab.connect('panelled').scale(2)" in shown(scale._code)
-    scale.button.click()
+    rows = {row["control"]: row for row in panel.cluster.controls.actions}
+    assert rows["scale"]["code"] == "daskenv_lab.connect('panelled').scale({n})"
+    ask(panel, "scale", n=2)
     until(lambda: "2 workers" in shown(panel.cluster.facts))
+    until(lambda: panel.cluster.controls.said["scale"]["sentence"] == "Asked for.")
     assert "tls://" in panel.cluster.workers.value
 
     panel.flows.look_for_flows()
@@ -103,13 +109,24 @@ def test_a_newcomer_clicks_through(panel: LabPanel, tmp_path: Path) -> None:
     panel.logs.button.button.click()
     until(lambda: "scheduler" in shown(panel.logs.lines))
 
-    down = panel.cluster.controls[2]
-    down.button.click()
-    assert down.button.description == "Really? Click again"
-    assert registry.read("panelled") is not None
-    down.button.click()
+    ask(panel, "down")
     until(lambda: "start one" in shown(panel.headline))
     assert registry.read("panelled") is None
+
+
+def test_what_jupyter_server_did_is_shown_in_all_panels(panel: LabPanel) -> None:
+    """The browser tells what came of its request, and what is no number of workers is refused."""
+    second = LabPanel(panel.lab, {})
+    told = {"said": "scale", "sentence": "no cluster is named 'panelled'.", "failed": True}
+    data = {"method": "custom", "content": told}
+    panel.cluster.controls._handle_msg({"content": {"data": data}, "buffers": []})
+    shown_there = second.cluster.controls.said["scale"]
+    assert shown_there == {"sentence": told["sentence"], "busy": False, "failed": True}
+    panel.start.button.button.click()
+    until(lambda: "Started panelled" in shown(panel.start.button._outcome))
+    ask(panel, "scale", n="many")
+    until(lambda: "many" in panel.lab.said["scale"].sentence and panel.lab.said["scale"].failed)
+    second.close()
 
 
 def test_hostile_words_are_shown_and_not_read_as_html(panel: LabPanel) -> None:

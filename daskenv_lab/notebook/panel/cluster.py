@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 from dask.utils import format_bytes
 
+from daskenv_lab.notebook.controls import Controls
 from daskenv_lab.notebook.panel.parts import WIDE, CallButton, show, table, text
-from daskenv_lab.notebook.panel.start import Size
 from daskenv_lab.phrases import many
+from daskenv_lab.view.actions import actions
 from daskenv_lab.view.call import Call
 
 if TYPE_CHECKING:
@@ -26,28 +27,15 @@ class ClusterPart(widgets.VBox):  # type: ignore[misc]
     def __init__(self, lab: Lab, workers: int) -> None:
         self.lab = lab
         self.facts, self.workers = widgets.HTML(layout=WIDE), widgets.HTML(layout=WIDE)
-        self.size = Size(workers)
-        self.controls = [
-            CallButton(lab, "scale", "Scale", self._scale, then=lambda _: "Asked for."),
-            CallButton(
-                lab,
-                "detach",
-                "Detach",
-                lambda: Call(what="detach", positional=(lab.name,)),
-                then=lambda _: f"{lab.name} lives on; `daskenv_lab.reap()` removes it once idle.",
-            ),
-            CallButton(
-                lab,
-                "down",
-                "Take down",
-                lambda: Call(what="down", positional=(lab.name,)),
-                then=lambda _: f"{lab.name} is gone.",
-                sure="Really? Click again",
-                style="danger",
-            ),
-        ]
-        self.size.watch(self.controls[0].refresh)
-        super().__init__([self.facts, self.workers, self.size, *self.controls])
+        self.controls = Controls(lab, actions(lab.name, workers=workers).values())
+        self.detach = CallButton(
+            lab,
+            "detach",
+            "Detach",
+            lambda: Call(what="detach", positional=(lab.name,)),
+            then=lambda _: f"{lab.name} lives on; `daskenv_lab.reap()` removes it once idle.",
+        )
+        super().__init__([self.facts, self.workers, self.controls, self.detach])
 
     def heard(self, what: str) -> None:
         """Show what changed."""
@@ -55,15 +43,8 @@ class ClusterPart(widgets.VBox):  # type: ignore[misc]
             snapshot = self.lab.snapshot
             show(self.facts, _facts(snapshot))
             show(self.workers, _workers(snapshot))
-        for control in self.controls:
-            control.heard(what)
-
-    def _scale(self) -> Call:
-        settings = self.size.settings
-        if "n_workers" in settings:
-            return Call(what="scale", on=self.lab.name, positional=(settings["n_workers"],))
-        bounds = (settings["adaptive_min_workers"], settings["adaptive_max_workers"])
-        return Call(what="adapt", on=self.lab.name, positional=bounds)
+        self.controls.heard(what)
+        self.detach.heard(what)
 
 
 def _facts(snapshot: Snapshot) -> str:
