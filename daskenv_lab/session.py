@@ -188,6 +188,14 @@ class Session:
 
         return run_flow(flow, parameters, on=self)
 
+    def stop_flow_runs(self) -> None:
+        """Ask the flow runs on this cluster to end, also those of other kernels; does not wait.
+
+        Each ends Cancelled, as `run` makes it; one of a flow that was called by itself ends as
+        at Ctrl-C. The cluster stays as it is.
+        """
+        self.connection.stop_flow_runs()
+
     def packages(self, *flows: Any) -> PackageReport:
         """Compare what is installed here, on the scheduler and on each worker.
 

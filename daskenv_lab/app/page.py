@@ -59,6 +59,7 @@ class Page:
         self.workers = pn.widgets.IntInput(name="Workers", value=workers, start=0)
         known = actions(lab.name, workers=workers)
         self.scale = _control(lab, known["scale"], lambda: {"n": self.workers.value})
+        self.stop = _control(lab, known["stop"], dict)
         self.down = _control(lab, known["down"], dict)
         self.format = pn.widgets.Select(name="Format", options=["python", "json", "dask"])
         self.text = pn.pane.HTML(sizing_mode="stretch_width")
@@ -69,7 +70,14 @@ class Page:
             lambda: preview(lab.name, self.format.value),
             then=self._previewed,
         )
-        self.controls = (self.start.button, self.scale, self.down, self.form.button, self.export)
+        self.controls = (
+            self.start.button,
+            self.scale,
+            self.down,
+            self.form.button,
+            self.stop,
+            self.export,
+        )
         self.workers.param.watch(self.scale.refresh, "value")
         self.format.param.watch(self.export.refresh, "value")
         self.layout = pn.Column(
@@ -86,7 +94,7 @@ class Page:
                         self.down.layout,
                     ),
                 ),
-                ("Run a flow", self.form.layout),
+                ("Run a flow", pn.Column(self.form.layout, self.stop.layout)),
                 ("Runs", pn.Column(self.plots.runs, self.runs)),
                 ("Export", pn.Column(self.format, self.export.layout, self.text)),
                 sizing_mode="stretch_width",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from daskenv_lab.flows.room import TOPIC
+from daskenv_lab.providers.onscheduler import STOP
 
 if TYPE_CHECKING:
     import distributed
@@ -52,8 +53,12 @@ class Feed:
         self.left: set[str] = set()
         """The workers that have closed, and had told the API everything."""
 
+        self.stops: set[Callable[[], None]] = set()
+        """Called when the cluster's flow runs are asked to end; they must be quick."""
+
         self._handlers: dict[str, Listener] = {}
         client.subscribe_topic(TOPIC, self._on_event)
+        client.subscribe_topic(STOP, self._on_stop)
 
     def add(self, run_id: str, listener: Listener) -> None:
         """Let a listener hear of a flow run's task runs."""
@@ -62,6 +67,10 @@ class Feed:
     def remove(self, run_id: str) -> None:
         """Let a listener go."""
         self._handlers.pop(run_id, None)
+
+    def _on_stop(self, _: object) -> None:
+        for stop in list(self.stops):
+            stop()
 
     def _on_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
         told = event[1]

@@ -102,6 +102,9 @@ class DaskExecutor(DaskRunner):
         self._given_kwargs = dict(client_kwargs or {})
         self._reached: Reached | None = None
         self._reaching = threading.Lock()
+        self.begun: list[str] = []
+        """The ids of the flow runs that have sent task runs through this or its duplicates."""
+
         self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
         self._seen: dict[str, float] = {}
@@ -152,7 +155,7 @@ class DaskExecutor(DaskRunner):
     def duplicate(self) -> DaskExecutor:
         """Make another for the same cluster; Prefect asks for one for each flow run."""
         twin = type(self)(self.target, security=self.security, client_kwargs=self._given_kwargs)
-        twin.listeners, twin.say = self.listeners, self.say
+        twin.listeners, twin.begun, twin.say = self.listeners, self.begun, self.say
         return twin
 
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
@@ -210,6 +213,7 @@ class DaskExecutor(DaskRunner):
     def _on_sent(self, futures: list[DaskFuture]) -> None:
         if self._note is None and self._flow_run is not None:
             self._note = note(str(self._flow_run.id))
+            self.begun.append(str(self._flow_run.id))
         for future in futures:
             self._tell(_event(future, "submitted", "Pending"))
 

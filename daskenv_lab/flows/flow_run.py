@@ -34,6 +34,7 @@ from daskenv_lab.flows.executor import DaskExecutor
 from daskenv_lab.flows.measure import Measurement
 from daskenv_lab.flows.prefect3 import events_to_this_api
 from daskenv_lab.flows.progress import Progress, progress_of
+from daskenv_lab.flows.stopping import cancelled, stoppable
 from daskenv_lab.flows.sync import gather, send
 from daskenv_lab.flows.target import reach
 from daskenv_lab.flows.unfinished import end_orphans
@@ -125,10 +126,15 @@ def run_flow(
             shown.say(f"The flow run {orphan} was left by a process that died; it is Crashed now")
         cluster = _cluster_name(connection)
         executor = DaskExecutor(connection)
-        with Measurement(connection) as measurement:
+        with Measurement(connection) as measurement, stoppable(connection.client) as call:
             executor.listeners += [measurement.listen, shown.task]
             runner = cast("Any", executor)
-            state, error = call_flow(flow.with_options(task_runner=runner), given)
+            try:
+                state, error = call_flow(flow.with_options(task_runner=runner), given)
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                if not call.stopped:
+                    raise
+                state, error = cancelled(next(iter(executor.begun), None)), None
         report = _report(flow, state, error, cluster=cluster, measurement=measurement)
     _keep(report)
     return report

@@ -1,4 +1,4 @@
-"""Ending a task call that runs on a worker and is no longer wanted.
+"""Ending a call that is no longer wanted: a task's on a worker, or a flow's.
 
 The module is pickled by value, for workers that have Prefect and not this package.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 
@@ -25,26 +25,27 @@ class Stopped(BaseException):
         return "the flow run ended or was cancelled before this task run did"
 
 
-class Call:
-    """A task call while it runs, and how to stop it."""
+class Interruptible:
+    """What the thread that makes this does until `over`, and how to stop it."""
 
-    def __init__(self, key: Any, task_run: TaskRun) -> None:
-        self.key = key
-        self.task_run = task_run
+    raises: ClassVar[type[BaseException]] = Stopped
+    """What a stop raises in the thread."""
+
+    def __init__(self) -> None:
         self.stopped = False
         self._lock = threading.Lock()
         self._thread: int | None = threading.get_ident()
         self._stop: Callable[[], Any] = self._raise_in_thread
 
     def stop(self) -> None:
-        """Raise `Stopped` in the thread, or cancel the coroutine; once."""
+        """Raise in the thread, or cancel the coroutine; once."""
         with self._lock:
             if self._thread is not None and not self.stopped:
                 self.stopped = True
                 self._stop()
 
     def run_in_loop(self, loop: Any, task: Any) -> None:
-        """Note that the call is a coroutine, which is cancelled and not interrupted."""
+        """Note that it is a coroutine, which is cancelled and not interrupted."""
         self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
 
     def over(self) -> None:
@@ -56,8 +57,17 @@ class Call:
 
     def _raise_in_thread(self) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._thread or 0), ctypes.py_object(Stopped)
+            ctypes.c_ulong(self._thread or 0), ctypes.py_object(self.raises)
         )
+
+
+class Call(Interruptible):
+    """A task call while it runs."""
+
+    def __init__(self, key: Any, task_run: TaskRun) -> None:
+        super().__init__()
+        self.key = key
+        self.task_run = task_run
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -16,7 +16,7 @@ from daskenv_lab import config
 from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
 from daskenv_lab.errors import ClusterGone, NotSupported, ProviderUnreachable, WaitTimeout
-from daskenv_lab.providers.onscheduler import LABEL, describe
+from daskenv_lab.providers.onscheduler import LABEL, STOP, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -176,6 +176,10 @@ class Connection:
                 limit=timeout,
             )
         )
+
+    def stop_flow_runs(self) -> None:
+        """Ask the processes that run flows on this cluster through us to end them."""
+        self._ask(self.client.log_event, STOP, {"stop": True})
 
     def register(self, plugin: Any, *, name: str, timeout: float) -> None:
         """Set up a plugin on each worker that is there or comes, and wait until it is.

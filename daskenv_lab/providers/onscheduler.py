@@ -14,6 +14,9 @@ import cloudpickle
 LABEL = "daskenv"
 """The key of the scheduler's metadata under which a cluster's name and owner are kept."""
 
+STOP = "daskenv-stop"
+"""The topic of the scheduler's events on which flow runs are asked to end."""
+
 
 def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
     """Tell all that `ClusterInfo` holds, in plain types, in one round trip.

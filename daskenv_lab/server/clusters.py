@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import math
@@ -18,8 +19,11 @@ from daskenv_lab.server.answers import status_of
 from daskenv_lab.server.panes import PANES, page_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import Provider
+    from daskenv_lab.registry import Record
     from daskenv_lab.server.ticket import Tickets
     from daskenv_lab.server.upstream import Upstreams
 
@@ -70,7 +74,8 @@ class _Changing(APIHandler):
         except ValueError as error:
             raise CommandError("the request's body is no JSON") from error
         if not isinstance(said, dict) or set(said) - set(names):
-            raise CommandError(f"the request takes a JSON object with {', '.join(names)} alone")
+            known = f"{', '.join(names)} alone" if names else "nothing in it"
+            raise CommandError(f"the request takes a JSON object with {known}")
         return [said.get(name) for name in names]
 
 
@@ -136,6 +141,19 @@ class AdaptHandler(_Changing):
         given = {k: _count(k, v) for k, v in bounds.items() if v is not None}
         async with _changing[await _known(name)]:
             return await asyncio.to_thread(_size, name, **given)
+
+
+class StopHandler(_Changing):
+    """``POST daskenv/api/clusters/NAME/stop``: the end of its flow runs."""
+
+    @web.authenticated
+    @authorized
+    @_told
+    async def post(self, name: str) -> Any:
+        """Ask them to end; does not wait."""
+        self.body()
+        await asyncio.to_thread(_stop, name)
+        return {"message": f"Asked the flow runs on {name} to end"}
 
 
 class TicketHandler(_Changing):
@@ -212,9 +230,20 @@ async def _known(name: str) -> str:
 
 
 def _info(name: str) -> dict[str, Any]:
-    """Ask a cluster how it is, without a session, which may set its size again."""
     from dataclasses import replace
 
+    with _reached(name) as (record, provider, connection):
+        return replace(provider.info(connection), name=name, held=record.held).to_dict()
+
+
+def _stop(name: str) -> None:
+    with _reached(name) as (_, _, connection):
+        connection.stop_flow_runs()
+
+
+@contextlib.contextmanager
+def _reached(name: str) -> Iterator[tuple[Record, Provider, Connection]]:
+    """Connect to a cluster without a session, which may set its size again."""
     from daskenv_lab import config, registry
     from daskenv_lab.providers import provider_for
 
@@ -224,7 +253,7 @@ def _info(name: str) -> dict[str, Any]:
     provider = provider_for(record.environment)
     connection = provider.connect(record.ref, timeout=config.seconds("timeouts.connect"))
     try:
-        return replace(provider.info(connection), name=name, held=record.held).to_dict()
+        yield record, provider, connection
     finally:
         provider.close(connection)
 

@@ -11,6 +11,7 @@ from daskenv_lab.server.clusters import (
     ClustersHandler,
     OpenHandler,
     ScaleHandler,
+    StopHandler,
     TicketHandler,
 )
 from daskenv_lab.server.proxy import Fetching
@@ -35,6 +36,7 @@ def routes(base_url: str) -> list[tuple[Any, ...]]:
         (f"{ours}api/clusters/{name}", ClusterHandler),
         (f"{ours}api/clusters/{name}/scale", ScaleHandler),
         (f"{ours}api/clusters/{name}/adapt", AdaptHandler),
+        (f"{ours}api/clusters/{name}/stop", StopHandler),
         (f"{ours}api/clusters/{name}/dashboard", TicketHandler, shared),
         (f"{ours}open/{name}/{name}", OpenHandler, shared),
         (f"{ours}dashboard/(.*)", DashboardHandler, {**shared, "fetching": Fetching()}),

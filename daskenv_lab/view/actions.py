@@ -54,7 +54,7 @@ class Action:
         return self.call(**{n.name: Named(f"{{{n.name}}}", None) for n in self.numbers}).code
 
 
-def actions(name: str, *, workers: int) -> dict[str, Action]:
+def actions(name: str, *, workers: int = 1) -> dict[str, Action]:
     """Give what can be done with a named cluster, by control.
 
     Parameters
@@ -89,6 +89,12 @@ def actions(name: str, *, workers: int) -> dict[str, Action]:
                 Number(name="minimum", label="At least", value=0),
                 Number(name="maximum", label="At most", value=10),
             ),
+        ),
+        Action(
+            control="stop",
+            label="Stop the flow run",
+            call=lambda: Call(what="stop_flow_runs", on=name),
+            path=f"{path}/stop",
         ),
         Action(
             control="down",

@@ -20,6 +20,7 @@ EACH = [
     ("POST", "clusters/trap/scale", {"n": 1}),
     ("POST", "clusters/trap/adapt", {"minimum": 0, "maximum": 1}),
     ("POST", "clusters/trap/dashboard", {"pane": "status"}),
+    ("POST", "clusters/trap/stop", {}),
     ("DELETE", "clusters/trap", None),
 ]
 
@@ -96,6 +97,8 @@ def test_names_and_states_are_told(jupyter: Jupyter, gateway_cluster: str) -> No
         ("POST", "clusters/trap/scale", {"n": -1}, 400, "n is -1; it takes a whole number"),
         ("POST", "clusters/trap/scale", {"m": 1}, 400, "a JSON object with n alone"),
         ("POST", "clusters/trap/scale", [1], 400, "a JSON object with n alone"),
+        ("POST", "clusters/trap/stop", {"n": 1}, 400, "a JSON object with nothing in it"),
+        ("POST", "clusters/tarp/stop", {}, 404, "no cluster is named 'tarp'"),
         ("POST", "clusters/trap/adapt", {}, 400, "both bounds are missing"),
         ("POST", "clusters/trap/adapt", {"maximum": 1.5}, 400, "maximum is 1.5; it takes"),
         ("POST", "clusters/trap/dashboard", {"pane": "cpuu"}, 404, "did you mean 'cpu'?"),

@@ -27,7 +27,8 @@ class ClusterPart(widgets.VBox):  # type: ignore[misc]
     def __init__(self, lab: Lab, workers: int) -> None:
         self.lab = lab
         self.facts, self.workers = widgets.HTML(layout=WIDE), widgets.HTML(layout=WIDE)
-        self.controls = Controls(lab, actions(lab.name, workers=workers).values())
+        known = actions(lab.name, workers=workers)
+        self.controls = Controls(lab, [known[word] for word in ("scale", "adapt", "down")])
         self.detach = CallButton(
             lab,
             "detach",

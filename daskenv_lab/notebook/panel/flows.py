@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from daskenv_lab.notebook.controls import Controls
 from daskenv_lab.notebook.panel.parts import CallButton, labelled, show, text
+from daskenv_lab.view.actions import actions
 from daskenv_lab.view.call import Call, Named
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class FlowPart(widgets.VBox):  # type: ignore[misc]
         self._fields: dict[str, tuple[Any, widgets.HTML]] = {}
         self._form, self._whole = widgets.VBox(), widgets.HTML()
         self.button = CallButton(lab, "run", "Run", self._call, make=lab.run, style="primary")
+        self.stop = Controls(lab, [actions(lab.name)["stop"]])
         self.progress = Bars()
         super().__init__(
             [
@@ -40,6 +43,7 @@ class FlowPart(widgets.VBox):  # type: ignore[misc]
                 self._whole,
                 self.button,
                 self.progress,
+                self.stop,
             ]
         )
         self.flow.observe(self._chosen, "value")
@@ -58,6 +62,7 @@ class FlowPart(widgets.VBox):  # type: ignore[misc]
     def heard(self, what: str) -> None:
         """Show what came of the run."""
         self.button.heard(what)
+        self.stop.heard(what)
         if what == "progress" and self.lab.progress is not None:
             self.progress.show(self.lab.progress)
 
