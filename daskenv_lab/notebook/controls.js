@@ -60,6 +60,15 @@ function render({ model, el }) {
     form.setAttribute("aria-label", action.label);
     rows.set(action.control, { said, button });
     form.addEventListener("input", write);
+    for (const { input } of fields) {
+      // JupyterLab keeps Enter for itself.
+      input.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") return;
+        event.preventDefault();
+        event.stopPropagation();
+        form.requestSubmit();
+      });
+    }
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const wrong = fields.find(({ input }) => !Number.isInteger(input.valueAsNumber) || input.valueAsNumber < 0);
