@@ -53,7 +53,8 @@ PAINTED = """async (selector) => {
     window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
     const began = performance.now();
     void window.jupyterapp.commands.execute("notebook:run-cell");
-    return await new Promise((done) => {
+    return await new Promise((done, failed) => {
+        setTimeout(() => failed(new Error(`${selector} is not there after 60 s`)), 60_000);
         const look = () => {
             const found = document.querySelector(selector);
             const shown = found && found.checkVisibility() && found.getClientRects().length;
@@ -144,7 +145,9 @@ def page(server: Jupyter, path: Path, what: str) -> tuple[float, int]:
         try:
             shown = browser.new_page(viewport={"width": 1200, "height": 900})
             shown.set_default_timeout(120_000)
-            shown.goto(f"http://127.0.0.1:{server.port}{BASE}lab/tree/{path.name}?token={TOKEN}")
+            # A workspace of its own, or the notebooks of the rounds before would be open too.
+            lab = f"http://127.0.0.1:{server.port}{BASE}lab/workspaces/{path.stem}"
+            shown.goto(f"{lab}/tree/{path.name}?token={TOKEN}")
             shown.wait_for_selector(".jp-Notebook")
             ready = "window.jupyterapp.shell.currentWidget?.sessionContext"
             until(lambda: shown.evaluate(f"!!{ready}"))
