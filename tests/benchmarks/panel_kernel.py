@@ -10,6 +10,7 @@ import psutil
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+
 class Kernel:
     """A Python kernel as a notebook has it, and somebody who reads all that it sends."""
 
