@@ -136,7 +136,12 @@ def page(server: Jupyter, path: Path, what: str) -> tuple[float, int]:
     """
     from playwright.sync_api import sync_playwright
 
-    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {},
+        "outputs": [],
+    }
     cells = [
         {**cell, "id": f"cell-{number}", "source": code}
         for number, code in enumerate(("%load_ext daskenv_lab", CELLS[what]))
