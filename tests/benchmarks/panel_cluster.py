@@ -31,7 +31,7 @@ def scheduler(workers: int, busy: bool) -> None:
             processes=False,
             protocol="tcp://",
             host="127.0.0.1",
-            dashboard_address=None,  # type: ignore[arg-type]
+            dashboard_address=None,
         ) as made,
         distributed.Client(made, set_as_default=False) as client,
     ):
