@@ -41,7 +41,7 @@ def test_the_cluster_is_scaled_while_a_cell_runs(lab: Watched) -> None:
     """The request goes past the kernel, and the first line follows."""
     lab.page.get_by_role("tab", name="Cluster", exact=True).click()
     session = daskenv_lab.connect("busy")
-    until(lambda: session.info().tasks.get("processing"))
+    until(lambda: session.info().tasks.get("processing"), 300)
     scale = lab.page.get_by_role("form", name="Scale")
     scale.get_by_label("Workers").fill("2")
     scale.get_by_text("daskenv_lab.connect('busy').scale(2)").wait_for()

@@ -93,7 +93,7 @@ def notebook(folder: Path, cells: Sequence[str]) -> Iterator[Watched]:
             ],
         )
         page = browser.new_page(ignore_https_errors=True, viewport={"width": 1200, "height": 900})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(240_000)
         watched = Watched(page)
         page.on(
             "console",
