@@ -198,23 +198,28 @@ def _run_async(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
             loop_of.append((asyncio.get_running_loop(), task))
         return await cast("Any", flow)(**parameters, return_state=True)
 
+    # Thread.join, interrupted once, takes a thread that runs for one that has ended (Python 3.11).
+    over = threading.Event()
+
     def work() -> None:
         try:
             outcome["state"] = asyncio.run(call())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
             outcome["error"] = error
+        finally:
+            over.set()
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), daemon=True)
     thread.start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        while not over.wait(0.2):
+            pass
     except BaseException:
         for loop, task in loop_of:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-        thread.join(INTERRUPTED)
+        over.wait(INTERRUPTED)
         raise
     if "error" in outcome:
         raise outcome["error"]

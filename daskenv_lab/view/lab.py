@@ -177,16 +177,32 @@ class Lab:
                 if not self._listeners:
                     self._thread = None
                     return
+            if self._lost():
+                self._show(
+                    Snapshot(
+                        name=self.name,
+                        state="unreachable",
+                        sentence="the connection was lost; looking whether it still runs",
+                    )
+                )
             snapshot = self._looked()
             self.trail.add(snapshot)
-            if snapshot != self.snapshot:
-                self.snapshot = snapshot
-                self._tell("snapshot")
+            self._show(snapshot)
             newest = history.newest()
             if newest != self._newest:
                 self._newest = newest
                 self._tell("runs")
             self._wake.wait(config.seconds("panel.interval"))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        if snapshot != self.snapshot:
+            self.snapshot = snapshot
+            self._tell("snapshot")
+
+    def _lost(self) -> bool:
+        """Tell whether what is shown has to be connected to again, which may take long."""
+        session = opened(self.name)
+        return self.snapshot.running and session is not None and not session.connection.open
 
     def _looked(self) -> Snapshot:
         try:

@@ -107,7 +107,7 @@ def test_what_goes_wrong_is_one_sentence(lab: Lab) -> None:
     pid = session.client.run_on_scheduler(os.getpid)
     os.kill(pid, signal.SIGKILL)
     until(lambda: lab.snapshot.state in ("gone", "unreachable"))
-    assert "daskenv up" in lab.snapshot.headline
+    until(lambda: "daskenv up" in lab.snapshot.headline)
 
 
 def test_a_control_is_busy_until_its_call_ended(lab: Lab) -> None:
