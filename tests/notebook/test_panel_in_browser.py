@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,11 @@ def test_the_plots_move(lab: Watched) -> None:
     tab(lab, "Plots")
     lab.page.wait_for_selector(".daskenv-dashboard iframe[src]")
     lab.page.locator(".daskenv-dashboard iframe").scroll_into_view_if_needed()
-    first = until(lab.painted)
+    at_rest = until(lambda: _at_rest(lab))
     with_work = daskenv_lab.connect("clicked")
-    futures = with_work.client.map(_waits, range(300), pure=False)
-    until(lambda: lab.painted() not in ([], first))
+    # By name from the standard library: workers cannot import this module.
+    futures = with_work.client.map(time.sleep, [0.1] * 300, pure=False)
+    until(lambda: lab.painted() not in ([], at_rest))
     with_work.client.cancel(futures)
     with_work.close()
 
@@ -157,7 +159,8 @@ def test_it_is_taken_down(lab: Watched) -> None:
     assert registry.read("clicked") is None
 
 
-def _waits(_: int) -> None:
-    import time
-
-    time.sleep(0.1)
+def _at_rest(lab: Watched) -> list[str]:
+    """Give what is painted, if it stays for two seconds: the page is loaded, and nothing runs."""
+    first = lab.painted()
+    lab.page.wait_for_timeout(2000)
+    return first if lab.painted() == first else []
