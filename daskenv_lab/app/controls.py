@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prefect import Flow
 
     from daskenv_lab.view.lab import Lab
+    from daskenv_lab.view.offers import Offered
 
 
 class CallControl:
@@ -81,31 +83,55 @@ class Start:
         self.what = pn.widgets.Select(name="Profile or kind", options=list(start.profiles()))
         self.workers = pn.widgets.IntInput(name="Workers", value=config.whole("workers"), start=0)
         self.rehearse = pn.widgets.Checkbox(name="Rehearse on this machine", value=True)
+        self._found: tuple[start.Choice, ...] = ()
         self._fields: dict[str, Any] = {}
-        self._choices = pn.Column()
+        self._offered: Offered | None = None
+        self._choices, self._trouble = pn.Column(), pn.pane.HTML()
         self.button = CallControl(
             lab, "start", "Start or reuse", self._call, then=lambda session: session.message
         )
-        self.layout = pn.Column(self.what, self._choices, self.workers, self.button.layout)
-        self.what.param.watch(self._changed, "value")
+        self.layout = pn.Column(
+            self.what, self._choices, self.workers, self._trouble, self.button.layout
+        )
+        self.what.param.watch(self._picked, "value")
         for field in (self.workers, self.rehearse):
             field.param.watch(self.button.refresh, "value")
+        self._picked()
+
+    def show(self) -> None:
+        """Show what came of the start, and what a Gateway offers."""
+        self.button.show()
+        if self.lab.offers.of(self.what.value) != self._offered:
+            self._changed()
+
+    def _picked(self, *_: object) -> None:
+        self._fields = {}
+        with contextlib.suppress(DaskEnvLabError):  # told by `_changed`
+            if start.asks(self.what.value):
+                self.lab.offers.ask(self.what.value)
         self._changed()
 
     def _changed(self, *_: object) -> None:
+        self._offered = self.lab.offers.of(self.what.value)
+        told, rehearsal = self._offered.sentence, False
         chosen = {name: field.value for name, field in self._fields.items()}
-        found = start.choices(self.what.value, chosen)
-        self._fields = {choice.name: _choice(choice) for choice in found}
+        try:
+            self._found = start.choices(self.what.value, chosen, self._offered.offers)
+            rehearsal = start.takes_rehearsal(self.what.value)
+        except DaskEnvLabError as error:
+            self._found, told = (), str(error)
+        self._trouble.object = html.escape(told)
+        self._fields = {choice.name: _choice(choice) for choice in self._found}
         for field in self._fields.values():
             field.param.watch(self._changed, "value")
-        rehearsal = start.takes_rehearsal(self.what.value)
         self._choices.objects = [*self._fields.values(), *([self.rehearse] if rehearsal else [])]
         self.button.refresh()
 
     def _call(self) -> Call:
-        settings = {name: field.value for name, field in self._fields.items()}
-        if self.rehearse in self._choices.objects:
-            settings["rehearse"] = self.rehearse.value
+        values = {name: field.value for name, field in self._fields.items()}
+        settings = start.settings(self._found, values)
+        if self.rehearse in self._choices.objects and self.rehearse.value:
+            settings["rehearse"] = True
         settings["n_workers"] = self.workers.value
         return start.up_call(
             self.lab.name,
@@ -176,10 +202,15 @@ class FlowForm:
 
 
 def _choice(choice: start.Choice) -> Any:
-    if not choice.options:
-        return pn.widgets.TextInput(name=choice.label, value=choice.value or "")
-    options = dict(choice.options)
-    return pn.widgets.Select(name=choice.label, options=options, value=choice.value)
+    label, value = choice.label, choice.value
+    if choice.kind == "choice":
+        return pn.widgets.Select(name=label, options=dict(choice.options), value=value)
+    if choice.kind == "flag":
+        return pn.widgets.Checkbox(name=label, value=value)
+    if choice.kind == "text":
+        return pn.widgets.TextInput(name=label, value=value)
+    kind = pn.widgets.IntInput if choice.kind == "whole" else pn.widgets.FloatInput
+    return kind(name=label, value=value, start=choice.least, end=choice.most)
 
 
 def _field(told: form.Field) -> Any:

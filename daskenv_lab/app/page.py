@@ -71,7 +71,7 @@ class Page:
             then=self._previewed,
         )
         self.controls = (
-            self.start.button,
+            self.start,
             self.scale,
             self.down,
             self.form.button,

@@ -8,7 +8,8 @@ lock; whoever calls `create` may call `shutdown`, and whoever calls `connect` ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
 from daskenv_lab.errors import NotSupported, UnknownNameError, did_you_mean
@@ -25,6 +26,21 @@ Progress = Callable[[str], None]
 
 OnSubmitted = Callable[["ClusterRef"], None]
 """Gets the reference as soon as there is something that would have to be shut down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A setting that can be chosen for a new cluster, as its provider describes it."""
+
+    name: str
+    """The environment's argument."""
+
+    label: str
+    kind: Literal["text", "whole", "number", "flag", "choice"]
+    default: str | float | bool
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 class Provider(Protocol):
@@ -143,6 +159,15 @@ class Provider(Protocol):
             f"the cluster {connection.ref.id!r} has no idle time-out that can be put off; a "
             "connected client keeps a cluster of this kind alive"
         )
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Describe the settings that can be chosen for a new cluster, where the provider tells.
+
+        Raises
+        ------
+        ProviderUnreachable, AuthenticationFailed
+        """
+        return ()
 
     def takes_image(self) -> bool:
         """Tell whether a cluster is made from a container image, which can be chosen."""

@@ -20,7 +20,7 @@ from daskenv_lab.providers.gateway_client import GatewayClient
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterInfo, ClusterRef
     from daskenv_lab.providers.connection import Connection
-    from daskenv_lab.providers.contract import OnSubmitted, Progress
+    from daskenv_lab.providers.contract import Offer, OnSubmitted, Progress
 
 _AUTHS = {"basic": BasicAuth, "jupyterhub": JupyterHubAuth, "kerberos": KerberosAuth}
 
@@ -78,9 +78,13 @@ class GatewayProvider(Provider):
         """Let the number of workers follow the load."""
         self._gateway.adapt(connection.ref, minimum, maximum)
 
+    def offers(self) -> tuple[Offer, ...]:
+        """Ask the Gateway for the options that it offers."""
+        return self._gateway.offers()
+
     def takes_image(self) -> bool:
         """Ask the Gateway whether it offers the option ``image``."""
-        return "image" in self._gateway.offered()
+        return any(offer.name == "image" for offer in self.offers())
 
     def shutdown(self, ref: ClusterRef, *, timeout: float) -> None:
         """Stop the cluster and wait until it is gone."""

@@ -31,12 +31,12 @@ from daskenv_lab.errors import (
     WaitTimeout,
 )
 from daskenv_lab.providers.connection import Connection
-from daskenv_lab.providers.gateway_options import choose
+from daskenv_lab.providers.gateway_options import choose, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from daskenv_lab.providers.contract import OnSubmitted, Progress
+    from daskenv_lab.providers.contract import Offer, OnSubmitted, Progress
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -161,9 +161,10 @@ class GatewayClient:
         """Ask for `n` workers, which ends adaptive scaling."""
         self._call(lambda g: g.scale_cluster(ref.id, n), None, f"asked for {n} workers", ref)
 
-    def offered(self) -> list[str]:
-        """Name the cluster options that the Gateway offers."""
-        return list(self._call(lambda g: g.cluster_options(), None, "asked for its options"))
+    def offers(self) -> tuple[Offer, ...]:
+        """Describe the cluster options that the Gateway offers."""
+        options = self._call(lambda g: g.cluster_options(), None, "asked for its options")
+        return described(options)
 
     def adapt(self, ref: ClusterRef, minimum: int, maximum: int) -> None:
         """Turn adaptive scaling on."""

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dask_gateway import options as fields
+
 from daskenv_lab.environments.secret import mask
 from daskenv_lab.errors import ClusterStartError, did_you_mean
+from daskenv_lab.providers.contract import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dask_gateway import Gateway
+
+_KINDS: dict[type[Any], Any] = {
+    fields.String: "text",
+    fields.Integer: "whole",
+    fields.Float: "number",
+    fields.Bool: "flag",
+    fields.Select: "choice",
+}
 
 
 async def choose(gateway: Gateway, given: Mapping[str, Any]) -> Any:
@@ -36,3 +47,30 @@ async def choose(gateway: Gateway, given: Mapping[str, Any]) -> Any:
                 f"{name!r}: {error}; change it"
             ) from error
     return options
+
+
+def described(options: fields.Options) -> tuple[Offer, ...]:
+    """Describe the options that a Gateway offers.
+
+    One that takes a mapping is left out: what stands in it, such as process variables, is
+    written in a profile.
+
+    Examples
+    --------
+    >>> [(o.name, o.most) for o in described(fields.Options(fields.Integer("cores", 1, max=4)))]
+    [('cores', 4)]
+    """
+    # Nothing public tells more of an option than its name and its value.
+    return tuple(
+        Offer(
+            name=field.field,
+            label=field.label,
+            kind=_KINDS[type(field)],
+            default=field.value,
+            least=getattr(field, "min", None),
+            most=getattr(field, "max", None),
+            choices=getattr(field, "options", ()),
+        )
+        for field in options._fields.values()
+        if type(field) in _KINDS
+    )

@@ -33,7 +33,7 @@ from daskenv_lab.errors import (
     WaitTimeout,
 )
 from daskenv_lab.prices import Rate
-from daskenv_lab.providers.contract import Provider
+from daskenv_lab.providers.contract import Offer, Provider
 from daskenv_lab.providers.gateway_client import GatewayClient, check_name
 
 if TYPE_CHECKING:
@@ -119,6 +119,31 @@ class LocalProvider(Provider):
         """Let the number of workers follow the load."""
         _client_of(connection.ref).adapt(connection.ref, minimum, maximum)
 
+    def offers(self) -> tuple[Offer, ...]:
+        """Describe the options of the embedded Gateway, which need not run for that."""
+        told = _defaults()
+        return (
+            Offer(
+                name="worker_threads",
+                label="Threads of a worker",
+                kind="whole",
+                default=told["worker_threads"],
+                least=1,
+            ),
+            Offer(
+                name="worker_memory",
+                label="Memory of a worker",
+                kind="text",
+                default=str(told["worker_memory"]),
+            ),
+            Offer(
+                name="idle_timeout",
+                label="Ends when idle for",
+                kind="text",
+                default=str(told["idle_timeout"]),
+            ),
+        )
+
     def rate(self) -> Rate:
         """Tell that processes on this machine cost nothing."""
         return Rate(base=0.0, worker=0.0, source="this machine")
@@ -140,17 +165,20 @@ class LocalProvider(Provider):
         return _client(folder, record).find() if recorded_process(record) else []
 
     def _options(self) -> dict[str, Any]:
-        defaults = {
-            "worker_threads": config.whole("local.worker-threads"),
-            "worker_memory": config.get("local.worker-memory"),
-            "idle_timeout": config.get("local.idle-timeout"),
-        }
-        options = {**defaults, **config.resolve_secrets(dict(self.environment.cluster_options))}
+        options = {**_defaults(), **config.resolve_secrets(dict(self.environment.cluster_options))}
         # The Gateway takes these as text; a plain number of bytes or seconds is welcome here.
         for name in ("worker_memory", "idle_timeout"):
             if isinstance(options[name], int | float):
                 options[name] = str(options[name])
         return options
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        "worker_threads": config.whole("local.worker-threads"),
+        "worker_memory": config.get("local.worker-memory"),
+        "idle_timeout": config.get("local.idle-timeout"),
+    }
 
 
 def server_folder() -> Path:

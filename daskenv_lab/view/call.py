@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 import daskenv_lab
@@ -56,7 +57,9 @@ class Call:
     def code(self) -> str:
         """The call as a user can paste it."""
         words = [repr(value) for value in self.positional]
-        words += [f"{name}={value!r}" for name, value in self.arguments.items()]
+        odd = {n: v for n, v in self.arguments.items() if not n.isidentifier() or iskeyword(n)}
+        words += [f"{n}={v!r}" for n, v in self.arguments.items() if n not in odd]
+        words += [f"**{odd!r}"] if odd else []
         owner = "daskenv_lab" if self.on is None else f"daskenv_lab.connect({self.on!r})"
         return f"{owner}.{self.what}({', '.join(words)})"
 

@@ -18,6 +18,7 @@ from daskenv_lab import config, history, lifecycle, registry
 from daskenv_lab.errors import ClusterGone, DaskEnvLabError, UnknownNameError
 from daskenv_lab.providers import provider_for
 from daskenv_lab.session import opened
+from daskenv_lab.view.offers import Offers
 from daskenv_lab.view.runs import RunProgress, outcome
 from daskenv_lab.view.snapshot import Snapshot
 from daskenv_lab.view.trail import Trail
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("daskenv_lab")
 
 Listener = Callable[[str], None]
-"""Told what changed: ``snapshot``, ``runs``, or a control's name. Called in any thread."""
+"""Told what changed: ``snapshot``, ``runs``, ``progress``, ``offers``, or a control's name.
+
+Called in any thread.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Lab:
         self.progress: RunProgress | None = None
         """How far the last run is that was begun here."""
 
+        self.offers = Offers(lambda: self._tell("offers"))
         self._listeners: list[Listener] = []
         self._newest = ""
         self._rates: dict[str, Any] = {}

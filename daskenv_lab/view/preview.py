@@ -40,8 +40,11 @@ class Preview(Call):
             return written.read_text(encoding="utf-8")
 
 
-def preview(name: str, format: str) -> Preview:  # noqa: A002 - as `Session.export` has it
-    """Give the call that previews a session's export in a format."""
+def preview(name: str, format: str, **further: str) -> Preview:  # noqa: A002 - as `Session.export`
+    """Give the call that previews a session's export in a format, with what that needs besides."""
     return Preview(
-        what="export", on=name, positional=(DEFAULT_NAMES[format],), arguments={"format": format}
+        what="export",
+        on=name,
+        positional=(DEFAULT_NAMES[format],),
+        arguments={"format": format, **further},
     )

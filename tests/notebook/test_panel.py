@@ -139,8 +139,8 @@ def test_hostile_words_are_shown_and_not_read_as_html(panel: LabPanel) -> None:
 def test_fargate_offers_sizes_that_exist(panel: LabPanel) -> None:
     """Another CPU offers other memory sizes, and the call follows."""
     panel.start.what.value = "fargate"
-    panel.start._choices["worker_cpu"].value = 256
-    memory = panel.start._choices["worker_mem"]
+    panel.start._choices["worker_cpu"][1].value = 256
+    memory = panel.start._choices["worker_mem"][1]
     assert [label for label, _ in memory.options] == ["0.5 GB", "1 GB", "2 GB"]
     memory.value = 1024
     call = shown(panel.start.button._code)

@@ -17,7 +17,7 @@ from daskenv_lab import history, registry
 from daskenv_lab.view.call import Call, Named
 from daskenv_lab.view.lab import Lab, lab_of
 from daskenv_lab.view.preview import preview
-from daskenv_lab.view.start import choices, profiles, up_call
+from daskenv_lab.view.start import up_call
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -141,14 +141,3 @@ def test_two_panels_of_a_name_share_the_view_model(state_dir: Path) -> None:
     for end in ends:
         end()
     until(lambda: "daskenv-panel-shared" not in [t.name for t in threading.enumerate()])
-
-
-def test_what_can_be_started_and_how_large() -> None:
-    """Fargate offers the memory sizes that go with the CPU, and a wrong one is replaced."""
-    assert profiles()[0] == "local"
-    assert choices("local", {}) == ()
-    found = {c.name: c for c in choices("fargate", {"worker_cpu": 256, "worker_mem": 16384})}
-    assert [value for _, value in found["worker_mem"].options] == [512, 1024, 2048]
-    assert found["worker_mem"].value == 512
-    call = up_call("dev", "fargate", {"worker_cpu": 256, "image": "", "rehearse": True})
-    assert call.code == "daskenv_lab.up('fargate', name='dev', worker_cpu=256, rehearse=True)"

@@ -106,6 +106,7 @@ def panel(name: str | None = None, namespace: Mapping[str, Any] | None = None) -
     shell = get_ipython()
     found = namespace if namespace is not None else getattr(shell, "user_ns", {})
     made = LabPanel(lab_of(name or (last.name if last else None)), found)
-    # It imports Prefect, which takes longer than a panel may take to appear.
-    threading.Thread(target=made.flows.look_for_flows, daemon=True).start()
+    # They import Prefect and Dask, which takes longer than a panel may take to appear.
+    for look in (made.start.ask, made.flows.look_for_flows):
+        threading.Thread(target=look, daemon=True).start()
     return made

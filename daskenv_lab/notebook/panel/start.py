@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -55,47 +58,76 @@ class StartPart(widgets.VBox):  # type: ignore[misc]
         self.what = labelled(widgets.Dropdown, "Profile or kind", options=start.profiles())
         self.rehearse = labelled(widgets.Checkbox, "Rehearse on this machine", value=True)
         self.size = Size(workers)
-        self._choices: dict[str, Any] = {}
+        self._choices: dict[str, tuple[start.Choice, Any]] = {}
         self._chosen = widgets.VBox()
         self._trouble = widgets.HTML()
         self.button = CallButton(
             lab, "start", "Start or reuse", self._call, then=_started, style="primary"
         )
         super().__init__([self.what, self._chosen, self.size, self._trouble, self.button])
-        self.what.observe(self._changed, "value")
+        self.what.observe(self._picked, "value")
         self.rehearse.observe(self.button.refresh, "value")
         self.size.watch(self.button.refresh)
         self._changed()
 
     def heard(self, what: str) -> None:
-        """Show what came of the start."""
+        """Show what came of the start, and what a Gateway offers."""
         self.button.heard(what)
+        if what == "offers":
+            self._changed()
+
+    def ask(self) -> None:
+        """Have a Gateway asked for what it offers, if that is what will be started."""
+        with contextlib.suppress(DaskEnvLabError):  # told by `_changed`
+            if start.asks(self.what.value):
+                self.lab.offers.ask(self.what.value)
+
+    def _picked(self, _: object) -> None:
+        """Offer what another profile or kind has."""
+        self._choices = {}
+        self.ask()
+        self._changed()
 
     def _changed(self, *_: object) -> None:
         """Offer what the kind has, with what goes with what was chosen."""
-        chosen = {name: field.value for name, field in self._choices.items()}
+        offered = self.lab.offers.of(self.what.value)
+        told = text(offered.sentence, "failed" if offered.failed else "waits")
         try:
-            found = start.choices(self.what.value, chosen)
+            found = start.choices(self.what.value, self._values, offered.offers)
             rehearsal = start.takes_rehearsal(self.what.value)
         except DaskEnvLabError as error:
-            found, rehearsal = (), False
-            show(self._trouble, text(error, "failed"))
-        else:
-            show(self._trouble, "")
-        for field in self._choices.values():
-            field.unobserve_all()
-        self._choices = {choice.name: _field(choice) for choice in found}
-        for field in self._choices.values():
-            field.observe(self._changed, "value")
-        self._chosen.children = [*self._choices.values(), *([self.rehearse] if rehearsal else [])]
+            found, rehearsal, told = (), False, text(error, "failed")
+        show(self._trouble, told if offered.sentence or not found else "")
+        self._offer(found, rehearsal=rehearsal)
         self.button.refresh()
 
+    def _offer(self, found: tuple[start.Choice, ...], *, rehearsal: bool) -> None:
+        """Show the fields; one that stays the same keeps what is being typed, and the focus."""
+        before = self._choices
+        self._choices = {}
+        for choice in found:
+            shape = replace(choice, value=None)
+            known, field = before.get(choice.name, (shape, None))
+            if field is None or known != shape or field.value != choice.value:
+                field = _field(choice)
+                field.observe(self._changed, "value")
+            self._choices[choice.name] = (shape, field)
+        fields = [field for _, field in self._choices.values()]
+        for _, field in before.values():
+            if field not in fields:
+                field.unobserve_all()
+        children = (*fields, *([self.rehearse] if rehearsal else []))
+        if self._chosen.children != children:
+            self._chosen.children = children
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {name: field.value for name, (_, field) in self._choices.items()}
+
     def _call(self) -> Call:
-        settings = {name: field.value for name, field in self._choices.items()}
-        if settings.get("worker_cpu") is None:
-            settings.pop("worker_mem", None)
-        if self.rehearse in self._chosen.children:
-            settings["rehearse"] = self.rehearse.value
+        settings = start.settings((choice for choice, _ in self._choices.values()), self._values)
+        if self.rehearse in self._chosen.children and self.rehearse.value:
+            settings["rehearse"] = True
         settings |= self.size.settings
 
         def progress(sentence: str) -> None:
@@ -105,13 +137,19 @@ class StartPart(widgets.VBox):  # type: ignore[misc]
 
 
 def _field(choice: start.Choice) -> Any:
-    if not choice.options:
-        field = labelled(widgets.Text, choice.label, value=choice.value or "")
+    if choice.kind == "choice":
+        options = list(choice.options)
+        return labelled(widgets.Dropdown, choice.label, options=options, value=choice.value)
+    if choice.kind == "flag":
+        return labelled(widgets.Checkbox, choice.label, value=choice.value)
+    if choice.kind == "text":
+        field = labelled(widgets.Text, choice.label, value=choice.value)
         field.continuous_update = False
         return field
-    return labelled(
-        widgets.Dropdown, choice.label, options=list(choice.options), value=choice.value
-    )
+    least = -sys.maxsize if choice.least is None else choice.least
+    most = sys.maxsize if choice.most is None else choice.most
+    kind = widgets.BoundedIntText if choice.kind == "whole" else widgets.BoundedFloatText
+    return labelled(kind, choice.label, min=least, max=most, value=choice.value)
 
 
 def _started(session: Session) -> str:
