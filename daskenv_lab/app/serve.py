@@ -79,6 +79,7 @@ def serve(
             port=port,
             show=False,
             start=False,
+            verbose=False,  # it would tell an address without the token
             title=f"daskenv: {lab.name}",
             auth_provider=_Token(token),
             cookie_secret=secrets.token_hex(16),

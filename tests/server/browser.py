@@ -62,10 +62,6 @@ class Watched:
 @contextlib.contextmanager
 def notebook(folder: Path, cells: Sequence[str]) -> Iterator[Watched]:
     """Open a notebook of these cells in JupyterLab and run it; end the browser and Lab after."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
     made = [nbformat.v4.new_code_cell(code) for code in cells]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     written = nbformat.v4.new_notebook(cells=made, metadata=kernel)
@@ -80,10 +76,24 @@ def notebook(folder: Path, cells: Sequence[str]) -> Iterator[Watched]:
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     )
-    with (
-        serving(folder, *arguments, app="lab") as server,
-        sync_playwright() as browsers,
-    ):
+    with serving(folder, *arguments, app="lab") as server, blank_page() as watched:
+        page = watched.page
+        page.goto(f"https://jupyter.test:{server.port}{BASE}lab/tree/watch.ipynb?token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook")
+        until(lambda: page.evaluate("!!window.jupyterapp?.shell.currentWidget?.sessionContext"))
+        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.ready.then(() => 1)")
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'), 1")
+        yield watched
+
+
+@contextlib.contextmanager
+def blank_page() -> Iterator[Watched]:
+    """Start a browser with an empty page, and end it after."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as browsers:
         browser = browsers.chromium.launch(
             executable_path=CHROMIUM,
             args=[
@@ -100,11 +110,6 @@ def notebook(folder: Path, cells: Sequence[str]) -> Iterator[Watched]:
             lambda m: watched.said.append(f"{m.text} {m.location}") if m.type == "error" else None,
         )
         page.on("pageerror", lambda error: watched.said.append(f"{error} {error.stack}"))
-        page.goto(f"https://jupyter.test:{server.port}{BASE}lab/tree/watch.ipynb?token={TOKEN}")
-        page.wait_for_selector(".jp-Notebook")
-        until(lambda: page.evaluate("!!window.jupyterapp?.shell.currentWidget?.sessionContext"))
-        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.ready.then(() => 1)")
-        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'), 1")
         try:
             yield watched
         finally:
