@@ -106,7 +106,8 @@ class Page:
         # not told.
         self.close = lab.listen(lambda _: None)
         if pn.state.curdoc is not None:
-            pn.state.add_periodic_callback(self.refresh, period=_PERIOD)
+            # What changes before the browser has the page may be lost on the way.
+            pn.state.onload(self._keep_looking)
             pn.state.on_session_destroyed(lambda _: self.close())
 
     def refresh(self) -> None:
@@ -125,6 +126,9 @@ class Page:
             self._newest = newest
             self.plots.show_runs(reports)
             _show(self.runs, _runs_table(reports))
+
+    def _keep_looking(self) -> None:
+        pn.state.add_periodic_callback(self.refresh, period=_PERIOD)
 
     def _previewed(self, text: str) -> str:
         self.text.object = f"<pre>{html.escape(text)}</pre>"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import statistics
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, NumeralTickFormatter
+from bokeh.models import (
+    AdaptiveTicker,
+    ColumnDataSource,
+    DataRange1d,
+    FactorRange,
+    NumeralTickFormatter,
+)
 from bokeh.plotting import figure
 
 if TYPE_CHECKING:
@@ -42,6 +49,8 @@ class Plots:
             x_axis_type="datetime",
             height=_HEIGHT,
             sizing_mode="stretch_width",
+            x_range=DataRange1d(default_span=timedelta(minutes=5)),
+            y_range=DataRange1d(start=0),
             toolbar_location=None,
             tooltips=[("flow", "@flow"), ("state", "@state"), ("seconds", "@duration{0.00}")],
         )
@@ -106,4 +115,6 @@ def _over_time(source: ColumnDataSource, name: str, title: str, shown: str) -> A
     )
     plot.step("at", name, source=source, mode="after", line_width=2)
     plot.yaxis.formatter = NumeralTickFormatter(format=shown)
+    if name == "workers":
+        plot.yaxis.ticker = AdaptiveTicker(min_interval=1, num_minor_ticks=0)
     return plot
