@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 import pytest
+from jupyter_client.manager import start_new_kernel
 from prefect import flow, task
 
 import daskenv_lab
@@ -159,3 +160,39 @@ def test_showing_it_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     )
     assert told.stdout.strip() == "[]"
+
+
+def test_a_cell_that_runs_again_shows_one_panel(state_dir: Path) -> None:
+    """The panel that it showed before listens to nothing any more, and its widgets are gone."""
+    manager, kernel = start_new_kernel()
+    try:
+        told = [_run(kernel, cell, PANEL) for cell in ("one", "one", "one", "two", "two")]
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel()
+    listeners, widgets_there = zip(*told, strict=True)
+    assert listeners == (1, 1, 1, 2, 2)
+    assert widgets_there[2] == widgets_there[0]
+
+
+PANEL = """import daskenv_lab, ipywidgets
+from daskenv_lab.view.lab import lab_of
+daskenv_lab.panel("again")
+print(len(lab_of("again")._listeners), len(ipywidgets.widgets.widget._instances))"""
+
+
+def _run(kernel: Any, cell: str, code: str) -> tuple[int, int]:
+    """Run code as JupyterLab runs a cell, and read the two numbers that it prints."""
+    content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+    sent = kernel.session.msg("execute_request", content, metadata={"cellId": cell})
+    kernel.shell_channel.send(sent)
+    printed = ""
+    while True:
+        heard = kernel.get_iopub_msg(timeout=120)
+        if heard["parent_header"].get("msg_id") != sent["header"]["msg_id"]:
+            continue
+        if heard["msg_type"] == "stream":
+            printed += heard["content"]["text"]
+        if heard["msg_type"] == "status" and heard["content"]["execution_state"] == "idle":
+            listeners, there = printed.split()
+            return int(listeners), int(there)

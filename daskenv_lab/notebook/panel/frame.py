@@ -18,7 +18,7 @@ from daskenv_lab.notebook.panel.runs import RunsPart
 from daskenv_lab.notebook.panel.start import StartPart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from daskenv_lab.view.lab import Lab
 
@@ -63,6 +63,8 @@ class LabPanel(widgets.VBox):  # type: ignore[misc]
     def close(self) -> None:
         """End the panel; the cluster lives on."""
         self._end()
+        for part in _parts_of(self):
+            part.close()
         super().close()
 
     def _heard(self, what: str) -> None:
@@ -76,6 +78,31 @@ class LabPanel(widgets.VBox):  # type: ignore[misc]
                 self.tabs.selected_index = list(self._parts).index("Cluster")
         for part in self._parts.values():
             part.heard(what)
+
+
+def _parts_of(widget: Any) -> Iterator[Any]:
+    """Go through all widgets that one is made of, also those that it does not show now."""
+    own = (v for v in vars(widget).values() if isinstance(v, widgets.Widget))
+    for part in {*own, *getattr(widget, "children", ())}:
+        yield from _parts_of(part)
+        yield from (p for p in (part.layout, getattr(part, "style", None)) if p not in (None, WIDE))
+        yield part
+
+
+_panels: dict[tuple[str, str], LabPanel] = {}
+"""The panels that are shown, by their notebook cell and cluster."""
+
+
+def _end_former(shell: Any, made: LabPanel) -> None:
+    """End the panel that the same cell showed before; JupyterLab names the cell that runs."""
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = (parent.get("metadata") or {}).get("cellId")
+    if cell is None:
+        return
+    former = _panels.get((cell, made.lab.name))
+    _panels[cell, made.lab.name] = made
+    if former is not None:
+        former.close()
 
 
 def panel(name: str | None = None, namespace: Mapping[str, Any] | None = None) -> LabPanel:
@@ -106,6 +133,7 @@ def panel(name: str | None = None, namespace: Mapping[str, Any] | None = None) -
     shell = get_ipython()
     found = namespace if namespace is not None else getattr(shell, "user_ns", {})
     made = LabPanel(lab_of(name or (last.name if last else None)), found)
+    _end_former(shell, made)
     # They import Prefect and Dask, which takes longer than a panel may take to appear.
     for look in (made.start.ask, made.flows.look_for_flows):
         threading.Thread(target=look, daemon=True).start()
