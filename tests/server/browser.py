@@ -129,9 +129,10 @@ def in_theme(page: Any, theme: str) -> None:
 def keep(page: Any, name: str, seen: str) -> None:
     """Keep a picture for people of what a selector finds, if a folder for pictures is named."""
     if folder := os.environ.get("DASKENV_TEST_PICTURES"):
-        page.locator(seen).scroll_into_view_if_needed()
+        shown = page.locator(seen).first
+        shown.scroll_into_view_if_needed()
         page.wait_for_timeout(3000)
-        page.screenshot(path=str(Path(folder) / f"{name.lower()}.png"))
+        shown.screenshot(path=str(Path(folder) / f"{name.lower()}.png"))
 
 
 def _self_signed(folder: Path) -> None:
