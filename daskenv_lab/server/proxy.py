@@ -245,10 +245,20 @@ def _limits() -> tuple[float, int]:
 
 
 def _ancestors(headers: dict[str, str]) -> str:
-    """Say who may show the page in a frame: as Jupyter's own pages, this server alone if not said.
+    """Say who may show the page in a frame: this server's pages, and who may show those.
 
-    A course's web site, say, is given there where Jupyter itself is shown in one.
+    A course's web site, say, is given where Jupyter itself is shown in one. JupyterHub lets nobody
+    frame Jupyter's pages (``'none'``), which then are the only ones around ours.
+
+    Examples
+    --------
+    >>> _ancestors({"Content-Security-Policy": "frame-ancestors 'none'; report-uri /x"})
+    "frame-ancestors 'self'"
+    >>> _ancestors({"Content-Security-Policy": "frame-ancestors https://course.example.org"})
+    "frame-ancestors 'self' https://course.example.org"
     """
     own = headers.get("Content-Security-Policy", "")
-    said = [part.strip() for part in own.split(";") if part.strip().startswith("frame-ancestors ")]
-    return said[0] if said else "frame-ancestors 'self'"
+    parts = (part.split() for part in own.split(";"))
+    said = next((words[1:] for words in parts if words[:1] == ["frame-ancestors"]), [])
+    others = [word for word in said if word not in ("'self'", "'none'")]
+    return " ".join(["frame-ancestors 'self'", *others])

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.server.jupyter import BASE, TOKEN, serving
 from tests.waiting import until
 
+NO_FRAMES = {"Content-Security-Policy": "frame-ancestors 'none'"}
 CHROMIUM = shutil.which("chromium")
 CANVASES = """() => {
     const found = [];
@@ -73,6 +74,8 @@ def notebook(folder: Path, cells: Sequence[str]) -> Iterator[Watched]:
         f"--ServerApp.certfile={folder / 'cert.pem'}",
         f"--ServerApp.keyfile={folder / 'key.pem'}",
         "--ServerApp.jpserver_extensions={'panel.io.jupyter_server_extension': False}",
+        # As JupyterHub has it: nobody may show Jupyter's pages in a frame.
+        f"--ServerApp.tornado_settings={ {'headers': NO_FRAMES}!r}",
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     )
