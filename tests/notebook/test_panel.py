@@ -24,6 +24,15 @@ from tests.waiting import until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+BOUND = """from prefect import flow
+from daskenv_lab import DaskGatewayEnvironment
+
+@flow(task_runner=DaskGatewayEnvironment("local", n_workers=1).task_runner())
+def bound() -> None:
+    pass
+"""
+
+
 @task
 def twice(x: int) -> int:
     """Double a number."""
@@ -99,6 +108,15 @@ def test_a_newcomer_clicks_through(panel: LabPanel, tmp_path: Path) -> None:
     panel.export.path.value = str(tmp_path / "environment.py")
     panel.export.controls[1].button.click()
     until(lambda: (tmp_path / "environment.py").exists())
+    panel.export.format.value = "prefect"
+    assert "say where the flow is, as flows.py:etl" in shown(panel.export.controls[1]._code)
+    (tmp_path / "bound.py").write_text(BOUND)
+    panel.export.entrypoint.value = f"{tmp_path / 'bound.py'}:bound"
+    panel.export.path.value = str(tmp_path / "prefect.yaml")
+    panel.export.controls[0].button.click()
+    until(lambda: "work_pool" in shown(panel.export.preview))
+    panel.export.controls[1].button.click()
+    until(lambda: (tmp_path / "prefect.yaml").exists(), 60)
 
     second = LabPanel(panel.lab, {"twice_each": twice_each})
     assert second.headline.value == panel.headline.value
