@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
 from daskenv_lab.errors import FlowRunFailed, ReportError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+READ = (1, SCHEMA_VERSION)
+"""The versions that can be read; what the first lacks has its default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,79 @@ class TaskRunReport:
 
     worker: str | None
     """The address of the worker that ran it."""
+
+    submitted: float | None = None
+    """Seconds from the flow run's start until the call was sent; None if a task sent it."""
+
+    needs: tuple[int, ...] = ()
+    """The task runs whose results it takes or waits for, by their places in `task_runs`."""
+
+    batch: int | None = None
+    """The place of the first task run that is in the same Dask task; None if it has its own."""
+
+    compute: float | None = None
+    """Seconds for which its Dask task held a thread; of a batch, all together, with the first."""
+
+    transfer: float | None = None
+    """Seconds that its Dask task took to fetch results from other workers."""
+
+    input_bytes: int | None = None
+    """Bytes of the results that its Dask task takes, wherever they were."""
+
+    output_bytes: int | None = None
+    """Bytes that its Dask task's result takes on the cluster."""
+
+    cpu: float | None = None
+    """Cores that it kept busy on average while it ran: 0 waits, 1 computes in one thread."""
+
+    memory: int | None = None
+    """Bytes by which its worker's process grew at most while it ran; Linux tells them."""
+
+    released: float | None = None
+    """Seconds from the flow run's start until the cluster let go of the result, if it did."""
+
+    attempts: int = 1
+    """How often a worker began it: more than once if workers were lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientWait:
+    """A time for which the flow's own code waited for task runs."""
+
+    began: float
+    """Seconds from the flow run's start."""
+
+    ended: float
+    task_runs: tuple[int, ...]
+    """What it waited for, by their places in `FlowRunReport.task_runs`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """One worker that was there during a flow run."""
+
+    address: str
+    nthreads: int
+    memory_limit: int
+    """Bytes; 0 means no limit."""
+
+    joined: float
+    """Seconds from the flow run's start; 0 if it was there before."""
+
+    left: float | None = None
+    """Seconds from the flow run's start; None if it stayed."""
+
+    lost: bool = False
+    """Whether it left with tasks that had to run again elsewhere."""
+
+    startup: float | None = None
+    """Seconds from when it was asked for until it joined, where that was during the flow run."""
+
+    memory: int = 0
+    """Bytes of its process when the flow run began, or when it joined."""
+
+    spilled: int = 0
+    """The most bytes that it had moved from memory to disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -81,6 +157,18 @@ class FlowRunReport:
     cluster_size: tuple[tuple[float, int], ...] = ()
     """Number of workers over time: (seconds since `start`, workers), a pair at each change."""
 
+    waits: tuple[ClientWait, ...] = ()
+    """When the flow's own code waited, and for what, in order."""
+
+    workers: tuple[WorkerReport, ...] = ()
+    """The workers that were there at the start or came."""
+
+    bandwidth: float | None = None
+    """Bytes a second between workers, as the scheduler measured."""
+
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """The flow's parameters as numbers: ``{"rate": 0.5, "len(x)": 3.0}``."""
+
     url: str | None = None
     """The flow run's page in the Prefect API's user interface."""
 
@@ -118,7 +206,7 @@ class FlowRunReport:
         written = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
-            if name not in ("value", "error", "task_runs", "start")
+            if name not in ("value", "error", "task_runs", "start", "waits", "workers")
         }
         return {
             **written,
@@ -129,6 +217,9 @@ class FlowRunReport:
             "error": None if self.error is None else f"{type(self.error).__name__}: {self.error}",
             "peak_memory": dict(self.peak_memory),
             "cluster_size": [list(pair) for pair in self.cluster_size],
+            "measures": dict(self.measures),
+            "waits": [[w.began, w.ended, list(w.task_runs)] for w in self.waits],
+            "workers": [asdict(w) for w in self.workers],
             "task_runs": [
                 {**asdict(t), "start": t.start.isoformat() if t.start else None}
                 for t in self.task_runs
@@ -145,7 +236,7 @@ class FlowRunReport:
             Something is missing, or it comes from another version.
         """
         schema = written.get("schema") if isinstance(written, Mapping) else None
-        if schema != SCHEMA_VERSION:
+        if schema not in READ:
             raise ReportError(
                 f"the report has the schema {schema!r}, and this version reads {SCHEMA_VERSION}; "
                 "update daskenv_lab, or run the flow again"
@@ -159,10 +250,12 @@ class FlowRunReport:
                     "value": written["result"],
                     "error": None if written["error"] is None else FlowRunFailed(written["error"]),
                     "cluster_size": tuple((at, n) for at, n in written["cluster_size"]),
-                    "task_runs": tuple(
-                        TaskRunReport(**{**t, "start": _moment(t["start"])})
-                        for t in written["task_runs"]
+                    "task_runs": _task_runs(written["task_runs"]),
+                    "waits": tuple(
+                        ClientWait(began=began, ended=ended, task_runs=_places(places, written))
+                        for began, ended, places in written.get("waits", ())
                     ),
+                    "workers": tuple(WorkerReport(**w) for w in written.get("workers", ())),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -176,6 +269,27 @@ class FlowRunReport:
             f"FlowRunReport({self.flow!r}, {self.state}, {self.duration:.2f} s, "
             f"task runs: {states or 'none'})"
         )
+
+
+def _task_runs(written: list[dict[str, Any]]) -> tuple[TaskRunReport, ...]:
+    return tuple(
+        TaskRunReport(
+            **{
+                **t,
+                "start": _moment(t["start"]),
+                "needs": _places(t.get("needs", ()), {"task_runs": written}),
+            }
+        )
+        for t in written
+    )
+
+
+def _places(places: Iterable[int], written: Mapping[str, Any]) -> tuple[int, ...]:
+    """Accept places of task runs that are there."""
+    told = tuple(places)
+    if not all(0 <= place < len(written["task_runs"]) for place in told):
+        raise ValueError(f"a place in {told} is none of {len(written['task_runs'])} task runs'")
+    return told
 
 
 def _moment(written: str | None) -> datetime | None:

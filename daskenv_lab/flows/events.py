@@ -38,6 +38,15 @@ class TaskEvent:
 
     worker: str | None = None
 
+    batch: str | None = None
+    """Of one that was submitted in a batch: the id of the batch's first."""
+
+    cpu: float | None = None
+    """Cores that it kept busy on average, once it ended."""
+
+    memory: int | None = None
+    """Bytes by which its worker's process grew meanwhile, once it ended."""
+
 
 Listener = Callable[[TaskEvent], None]
 """Told each event, in the thread in which it comes in; it must be quick."""
@@ -92,6 +101,8 @@ class Feed:
                         start=datetime.fromtimestamp(one["start"], UTC),
                         duration=one.get("seconds"),
                         worker=told["worker"],
+                        cpu=one.get("cpu"),
+                        memory=one.get("memory"),
                     )
                 )
             except Exception:  # noqa: BLE001 - it is logged; the run goes on

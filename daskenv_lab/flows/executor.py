@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import distributed
 
+    from daskenv_lab.flows.ends import Waited
     from daskenv_lab.flows.future import DaskFuture
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,12 @@ class DaskExecutor(DaskRunner):
         # On a worker, a flow that has this runner runs on the worker's own cluster.
         return WorkerRunner, ()
 
+    def note_waits(self) -> list[Waited]:
+        """Note from now on when the flow's code waits for task runs; duplicates note there too."""
+        if self._ended.waits is None:
+            self._ended.waits = []
+        return self._ended.waits
+
     @property
     def client(self) -> distributed.Client:
         """The Dask client, connected on first use.
@@ -156,6 +163,7 @@ class DaskExecutor(DaskRunner):
         """Make another for the same cluster; Prefect asks for one for each flow run."""
         twin = type(self)(self.target, security=self.security, client_kwargs=self._given_kwargs)
         twin.listeners, twin.begun, twin.say = self.listeners, self.begun, self.say
+        twin._ended.waits = self._ended.waits
         return twin
 
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
@@ -214,8 +222,9 @@ class DaskExecutor(DaskRunner):
         if self._note is None and self._flow_run is not None:
             self._note = note(str(self._flow_run.id))
             self.begun.append(str(self._flow_run.id))
+        batch = str(futures[0].task_run_id) if len(futures) > 1 else None
         for future in futures:
-            self._tell(_event(future, "submitted", "Pending"))
+            self._tell(_event(future, "submitted", "Pending", batch=batch))
 
     def _on_event(self, event: TaskEvent) -> None:
         future = self._futures.get(event.id)
@@ -294,9 +303,21 @@ class DaskExecutor(DaskRunner):
                 future.tell_again(0)
 
 
-def _event(future: DaskFuture, what: Literal["submitted", "ended"], state: str) -> TaskEvent:
-    task_run_id = str(future.task_run_id)
-    return TaskEvent(what=what, id=task_run_id, name=future.name, task=future.task, state=state)
+def _event(
+    future: DaskFuture,
+    what: Literal["submitted", "ended"],
+    state: str,
+    *,
+    batch: str | None = None,
+) -> TaskEvent:
+    return TaskEvent(
+        what=what,
+        id=str(future.task_run_id),
+        name=future.name,
+        task=future.task,
+        state=state,
+        batch=batch,
+    )
 
 
 class _Address:

@@ -34,6 +34,7 @@ from daskenv_lab.flows.executor import DaskExecutor
 from daskenv_lab.flows.measure import Measurement
 from daskenv_lab.flows.prefect3 import events_to_this_api
 from daskenv_lab.flows.progress import Progress, progress_of
+from daskenv_lab.flows.recorded import measures_of
 from daskenv_lab.flows.stopping import cancelled, stoppable
 from daskenv_lab.flows.sync import gather, send
 from daskenv_lab.flows.target import reach
@@ -128,6 +129,7 @@ def run_flow(
         executor = DaskExecutor(connection)
         with Measurement(connection) as measurement, stoppable(connection.client) as call:
             executor.listeners += [measurement.listen, shown.task]
+            measurement.waits = executor.note_waits()
             runner = cast("Any", executor)
             try:
                 state, error = call_flow(flow.with_options(task_runner=runner), given)
@@ -135,7 +137,7 @@ def run_flow(
                 if not call.stopped:
                     raise
                 state, error = cancelled(next(iter(executor.begun), None)), None
-        report = _report(flow, state, error, cluster=cluster, measurement=measurement)
+        report = _report(flow, given, state, error, cluster=cluster, measurement=measurement)
     _keep(report)
     return report
 
@@ -269,6 +271,7 @@ def _wanted(info: ClusterInfo) -> str:
 
 def _report(
     flow: Flow[..., Any],
+    parameters: Mapping[str, Any],
     state: State[Any] | None,
     error: BaseException | None,
     *,
@@ -280,6 +283,7 @@ def _report(
         value, error = _outcome(state)
     flow_run_id = str(state.state_details.flow_run_id or "") if state is not None else ""
     name, url = _name_and_page(flow_run_id)
+    task_runs = measurement.task_runs
     return FlowRunReport(
         flow=flow.name,
         flow_run_id=flow_run_id,
@@ -290,7 +294,11 @@ def _report(
         duration=measurement.duration,
         value=value,
         error=error,
-        task_runs=measurement.task_runs,
+        task_runs=task_runs,
+        waits=measurement.client_waits(task_runs),
+        workers=measurement.workers,
+        bandwidth=measurement.bandwidth,
+        measures=measures_of(parameters),
         bytes_moved=measurement.bytes_moved,
         peak_memory=measurement.peak_memory,
         cluster_size=tuple(measurement.cluster_size),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State, TaskRun
 
+    from daskenv_lab.flows.ends import Ends
     from daskenv_lab.flows.squeezed import Squeezed
 
 SLICE = 0.2
@@ -59,7 +60,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         Which of these outcomes is this task run's.
     upstream : list of DaskFuture
         The task runs whose results it takes.
-    ended : threading.Condition
+    ended : Ends
         Notified when any task run of the same flow run has ended.
     context : contextvars.Context
         That of the flow, in which the API is told of a fault.
@@ -75,7 +76,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         dask_future: distributed.Future,
         place: int,
         upstream: list[DaskFuture],
-        ended: threading.Condition,
+        ended: Ends,
         context: contextvars.Context,
     ) -> None:
         super().__init__(task_run_id)
@@ -158,7 +159,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             leave_the_slot()
             with self._ended:
                 if not self._over:
-                    self._callbacks.append(fn)
+                    self._callbacks.append(self._ended.calling(fn, self.task_run_id))
                     return
         fn(self)
 
@@ -219,8 +220,10 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             self._context.copy().run(self._tell_run, state)
 
     def _await(self, timeout: float | None) -> bool:
-        if self.done:
-            return True
+        with self._ended.noted([self.task_run_id]):
+            return self.done or self._await_end(timeout)
+
+    def _await_end(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         with out_of_the_slot(), self._ended:
             while not self._over and (deadline is None or time.monotonic() < deadline):
@@ -318,7 +321,9 @@ class DaskFutureList(PrefectFutureList[Any]):
             return super().result(timeout, raise_on_failure)
         deadline = None if timeout is None else time.monotonic() + timeout
         left = dict.fromkeys(cast("list[DaskFuture]", self))
-        with out_of_the_slot():
+        ids = [future.task_run_id for future in left]
+        noted = next(iter(left))._ended.noted(ids) if left else contextlib.nullcontext()
+        with noted, out_of_the_slot():
             while left:
                 for future in _ended_of(left, deadline):
                     del left[future]

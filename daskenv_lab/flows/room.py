@@ -35,6 +35,7 @@ from daskenv_lab.flows.relay.onworker import put_into, settings_on
 from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.trust import trust_own_cluster
+from daskenv_lab.flows.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,6 +219,7 @@ class Room:
         # The client, which carries what is relayed, may leave when the flow run has ended.
         reporter_of(worker, hold=0 if self.route["relayed"] else HOLD)
         send_events_to_this_api()
+        usage = Usage(worker)
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
         try:
             try:
@@ -233,7 +235,7 @@ class Room:
         head["stopped"] = call.stopped
         seconds = time.time() - about["start"]
         ended = {**about, "name": task_run.name, "state": task_run.state_name, "seconds": seconds}
-        self._tell(worker, {**ended, "what": "ended"})
+        self._tell(worker, {**ended, **usage.taken(), "what": "ended"})
         return packed
 
     def _state_of(

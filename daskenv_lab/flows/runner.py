@@ -21,6 +21,7 @@ import distributed
 from prefect import Flow, Task
 from prefect.task_runners import TaskRunner
 
+from daskenv_lab.flows.ends import Ends
 from daskenv_lab.flows.future import DaskFuture, DaskFutureList
 from daskenv_lab.flows.ingraph import run_in_room
 from daskenv_lab.flows.prefect3 import (
@@ -85,7 +86,7 @@ class DaskRunner(TaskRunner[DaskFuture]):
         self._shipped: Code | None = None
         self._sample = b""
         self._flow_run: Any = None
-        self._ended = threading.Condition()
+        self._ended = Ends()
         self._sending = threading.RLock()
         self._mapping = threading.local()
 
