@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from daskenv_lab.advising import tune
     from daskenv_lab.cluster import ClusterInfo, ClusterRef, WorkerInfo
     from daskenv_lab.environments import (
         DaskCloudProviderEnvironment,
@@ -54,6 +55,7 @@ _HOMES = {
     "panel": "notebook.panel",
     "reap": "inventory",
     "run": "flows",
+    "tune": "advising",
     "up": "lifecycle",
 }
 
@@ -82,6 +84,7 @@ __all__ = [
     "panel",
     "reap",
     "run",
+    "tune",
     "unload_ipython_extension",
     "up",
 ]

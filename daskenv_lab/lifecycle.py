@@ -20,8 +20,8 @@ from daskenv_lab.errors import (
     SettingsDiffer,
 )
 from daskenv_lab.providers import provider_for
-from daskenv_lab.session import Session, apply_size, current, opened, remember
-from daskenv_lab.settings import differences, merge, sized, table
+from daskenv_lab.session import Session, current, opened, remember
+from daskenv_lab.settings import apply_size, differences, merge, sized, table
 
 if TYPE_CHECKING:
     from daskenv_lab.cluster import ClusterRef

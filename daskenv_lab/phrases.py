@@ -29,3 +29,16 @@ def span(seconds: float) -> str:
     if seconds < 172800:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def memory(n: float) -> str:
+    """Say a number of bytes roughly.
+
+    Examples
+    --------
+    >>> memory(512), memory(3_500_000), memory(2 * 2**30)
+    ('512 B', '3.3 MiB', '2.0 GiB')
+    """
+    units = ("B", "KiB", "MiB", "GiB")
+    power = next((p for p in range(3) if n < 1024 ** (p + 1)), 3)
+    return f"{n / 1024**power:.{min(power, 1)}f} {units[power]}"

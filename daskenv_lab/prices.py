@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from daskenv_lab import config
 from daskenv_lab.errors import ConfigError
+
+FARGATE_LEAST = 60.0
+"""Seconds that AWS bills for a Linux task at least; https://aws.amazon.com/fargate/pricing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +32,25 @@ class Rate:
     source: str
     """Where the figures come from, such as ``Fargate in us-east-1, prices of 2026-03``."""
 
+    least: float = 0.0
+    """Seconds that are billed for each worker, and for what is there without one, at least."""
+
     def hourly(self, n_workers: int) -> float:
         """Give US dollars an hour for so many workers."""
         return self.base + self.worker * n_workers
+
+    def run(self, seconds: float, workers: Iterable[float]) -> float:
+        """Give US dollars for one use of a cluster.
+
+        Parameters
+        ----------
+        seconds : float
+            For which the cluster is there.
+        workers : iterable of float
+            Seconds for which each worker is there.
+        """
+        working = sum(max(spent, self.least) for spent in workers)
+        return (self.base * max(seconds, self.least) + self.worker * working) / 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +103,10 @@ def fargate_rate(region: str, *, scheduler: Task | None, worker: Task | None) ->
         source += f"; daskenv.prices.fargate has none for {region}"
     prices = regions[known]
     return Rate(
-        base=_task_price(prices, scheduler), worker=_task_price(prices, worker), source=source
+        base=_task_price(prices, scheduler),
+        worker=_task_price(prices, worker),
+        source=source,
+        least=FARGATE_LEAST,
     )
 
 

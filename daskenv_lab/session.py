@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from daskenv_lab import config, registry
 from daskenv_lab.environments import DaskCloudProviderEnvironment, DaskGatewayEnvironment
+from daskenv_lab.errors import NotSupported
 from daskenv_lab.export import DEFAULT_NAMES, Request, write_environment
 from daskenv_lab.phrases import span
 from daskenv_lab.providers import provider_for
-from daskenv_lab.settings import SIZES, Difference, sized
+from daskenv_lab.settings import SIZES, Difference, apply_size, differences, sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from daskenv_lab.flows import DaskExecutor
     from daskenv_lab.packages.report import PackageReport
     from daskenv_lab.providers.connection import Connection
-    from daskenv_lab.providers.contract import Provider
     from daskenv_lab.registry import Record
     from daskenv_lab.report import FlowRunReport
 
@@ -117,6 +117,23 @@ class Session:
     def adapt(self, minimum: int | None = None, maximum: int | None = None) -> None:
         """Let the number of workers follow the load between two bounds."""
         self._set_size(adaptive_min_workers=minimum, adaptive_max_workers=maximum)
+
+    def apply(self, wanted: Environment) -> None:
+        """Give the cluster the size of other settings, such as those that `tune` suggests.
+
+        Raises
+        ------
+        NotSupported
+            More than the size differs, which no running cluster can follow.
+        """
+        found = differences(self.environment, wanted, self.info())
+        fixed = [difference.setting for difference in found if not difference.live]
+        if fixed:
+            raise NotSupported(
+                f"{', '.join(fixed)} cannot change while {self.name!r} runs; make it anew with "
+                f"`up(environment, name={self.name!r}, replace=True)`"
+            )
+        self._set_size(**{size: getattr(wanted, size) for size in SIZES})
 
     def logs(self, lines: int = 50, worker: str | None = None) -> Mapping[str, str]:
         """Give the last lines of the scheduler's and of each worker's log, by address.
@@ -265,11 +282,10 @@ class Session:
         overwrite : bool
             Replace the file whatever it is.
         allow_missing : bool
-            Write it although the workers' image lacks packages that the flows import, as the last
-            comparison told.
+            Write it although the workers' image lacks packages that the flows import.
         registration : mapping, optional
-            ``python`` only: the keyword arguments of the call that registers a flow when the
-            module is run, with the flow itself as ``flow``, such as ``"flows.py:etl"``.
+            ``python`` only: arguments of the call that registers a flow when the module is run,
+            with the flow itself as ``flow``, such as ``"flows.py:etl"``.
         profile : str, optional
             ``dask`` only: the profile's name; by default the session's.
         entrypoint : str, optional
@@ -280,8 +296,7 @@ class Session:
         Raises
         ------
         ExportError
-            The file exists and is not ours, a setting cannot be written down, or the workers'
-            image lacks packages.
+            The file is not ours, a setting cannot be written down, or the image lacks packages.
         RegistrationError
             The flow at `entrypoint` cannot be loaded, or is bound to no environment.
 
@@ -377,15 +392,6 @@ def remember(session: Session) -> Session:
         former.close()
     _open[session.name] = session
     return session
-
-
-def apply_size(provider: Provider, connection: Connection, wanted: Environment) -> None:
-    """Make the cluster follow an environment's size, and note it where the cluster is."""
-    if wanted.adaptive:
-        provider.adapt(connection, *wanted.adaptive)
-    elif wanted.n_workers is not None:
-        provider.scale(connection, wanted.n_workers)
-    connection.set_label(requested=wanted.n_workers, adaptive=wanted.adaptive)
 
 
 def _size(info: ClusterInfo) -> str:

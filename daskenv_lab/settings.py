@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from daskenv_lab.cluster import ClusterInfo
     from daskenv_lab.environments import Environment
+    from daskenv_lab.providers.connection import Connection
+    from daskenv_lab.providers.contract import Provider
 
 SIZES = ("n_workers", "adaptive_min_workers", "adaptive_max_workers")
 """Arguments that a running cluster can follow."""
@@ -86,6 +88,15 @@ def _size_differences(asked: Environment, info: ClusterInfo) -> tuple[Difference
     if asked.n_workers is not None and (info.adaptive or info.requested != asked.n_workers):
         return (Difference(setting="workers", running=runs, asked=asked.n_workers, live=True),)
     return ()
+
+
+def apply_size(provider: Provider, connection: Connection, wanted: Environment) -> None:
+    """Make the cluster follow an environment's size, and note it where the cluster is."""
+    if wanted.adaptive:
+        provider.adapt(connection, *wanted.adaptive)
+    elif wanted.n_workers is not None:
+        provider.scale(connection, wanted.n_workers)
+    connection.set_label(requested=wanted.n_workers, adaptive=wanted.adaptive)
 
 
 def merge(running: Environment, asked: Environment) -> Environment:

@@ -37,6 +37,7 @@ PUBLIC = [
     "panel",
     "reap",
     "run",
+    "tune",
     "unload_ipython_extension",
     "up",
 ]

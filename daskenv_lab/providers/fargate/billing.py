@@ -38,5 +38,6 @@ def rate(environment: DaskCloudProviderEnvironment, region: str) -> Rate | None:
             base=found.base,
             worker=found.worker,
             source=f"{found.source}; the rehearsal costs nothing",
+            least=found.least,
         )
     return found

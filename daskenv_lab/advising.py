@@ -1,0 +1,143 @@
+"""`tune`: what the flow runs that were recorded say about every other size of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daskenv_lab import config, history, registry
+from daskenv_lab.environments import DaskCloudProviderEnvironment
+from daskenv_lab.errors import ReportError, UnknownNameError, did_you_mean
+from daskenv_lab.lifecycle import environment_for
+from daskenv_lab.tuning import Advice, Conditions, Model, advise, candidates
+from daskenv_lab.tuning.candidates import cores_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daskenv_lab.environments import Environment
+    from daskenv_lab.report import FlowRunReport
+
+RUNS = 5
+"""So many of the last runs are used; older code may have taken other times."""
+
+
+def tune(
+    flow: str | None = None,
+    *,
+    name: str | None = None,
+    environment: Environment | str | None = None,
+    reports: Sequence[FlowRunReport] | None = None,
+    deadline: float | None = None,
+    budget: float | None = None,
+    most: int | None = None,
+    startup: float | None = None,
+    fresh: bool = True,
+) -> Advice:
+    """Say what a flow would take and cost on clusters of other sizes, and which to take.
+
+    It starts nothing and asks nobody: it reads the reports of the last runs in the state folder,
+    and simulates how Dask would run their tasks.
+
+    Parameters
+    ----------
+    flow : str, optional
+        The flow's name; by default that of the last run that completed.
+    name : str, optional
+        The cluster whose settings are varied; by default the one named by ``daskenv.name``.
+    environment : Environment or str, optional
+        Other settings to vary, or a profile's name: what would it be on Fargate?
+    reports : sequence of FlowRunReport, optional
+        Runs of one flow, in the place of the last ones.
+    deadline : float, optional
+        Seconds that a run may take.
+    budget : float, optional
+        US dollars that a run may cost; hours of workers where nobody knows a price.
+    most : int, optional
+        At most so many workers; by default ``daskenv.tune.most``.
+    startup : float, optional
+        Seconds that a worker takes to start; by default what was observed, or else
+        ``daskenv.tune.startup``.
+    fresh : bool
+        Whether each run gets a cluster of its own, as in production; else it runs on one that
+        is there, as in the lab.
+
+    Raises
+    ------
+    ReportError
+        There is no run to learn from.
+    UnknownNameError
+        No run of that flow was recorded; the nearest name is given.
+
+    Examples
+    --------
+    >>> advice = daskenv_lab.tune("etl", deadline=600)  # doctest: +SKIP
+    >>> advice.cheapest.environment  # doctest: +SKIP
+    DaskGatewayEnvironment(gateway_address='local', n_workers=6)
+    """
+    runs = _runs(flow) if reports is None else list(reports)
+    model = Model.of(runs)
+    last = max((run for run in runs if run.ok), key=lambda run: run.start)
+    if not last.workers:
+        raise ReportError(
+            f"the last run of {last.flow!r} sent no task to a cluster; there is nothing to tune"
+        )
+    varied = _environment(environment, name)
+    conditions = Conditions(
+        recorded=last.workers[0],
+        cores=cores_of(_recorded_on(last) or varied),
+        startup=_startup(runs, varied) if startup is None else startup,
+        fresh=fresh,
+        region=str(varied.extra.get("region_name") or _region()),
+    )
+    limit = config.whole("tune.most") if most is None else most
+    return advise(
+        model,
+        candidates(varied, conditions, most=limit),
+        flow=last.flow,
+        conditions=conditions,
+        deadline=deadline,
+        budget=budget,
+    )
+
+
+def _runs(flow: str | None) -> list[FlowRunReport]:
+    """Give the last runs of a flow that completed, the newest first."""
+    known = [report for report in history.last(200) if report.ok and report.task_runs]
+    if not known:
+        raise ReportError(
+            "no flow run with tasks was recorded that completed; run a flow with `%daskenv run` or "
+            "`daskenv_lab.run`, and tune then"
+        )
+    wanted = flow or known[0].flow
+    runs = [report for report in known if report.flow == wanted]
+    if not runs:
+        raise UnknownNameError(
+            f"no run of the flow {wanted!r} was recorded; "
+            f"{did_you_mean(wanted, sorted({report.flow for report in known}))}"
+        )
+    return runs[:RUNS]
+
+
+def _environment(given: Environment | str | None, name: str | None) -> Environment:
+    if given is not None:
+        return environment_for(given)
+    record = registry.read(config.cluster_name(name))
+    return environment_for(None) if record is None else record.environment
+
+
+def _recorded_on(report: FlowRunReport) -> Environment | None:
+    record = registry.read(report.cluster) if report.cluster else None
+    return None if record is None else record.environment
+
+
+def _startup(runs: Sequence[FlowRunReport], environment: Environment) -> float:
+    observed = [worker.startup for run in runs for worker in run.workers if worker.startup]
+    if observed:
+        return sorted(observed)[len(observed) // 2]
+    kind = "cloud" if isinstance(environment, DaskCloudProviderEnvironment) else "gateway"
+    return config.seconds(f"tune.startup.{kind}")
+
+
+def _region() -> str:
+    table = config.get("prices.fargate.regions") or {}
+    return next(iter(table), "us-east-1")

@@ -1,0 +1,172 @@
+"""How well a flow run on two workers tells what others take: predicted beside measured.
+
+Flows of eight shapes are recorded once on two workers, and then run for real on 1, 2, 4, 8 and 16
+with other times than those recorded, drawn with another seed; the tasks mostly wait, so that a
+machine of few cores runs sixteen of them at once. Each worker is a process with one thread.
+
+- `time`: predicted and measured seconds, and the error;
+- `size`: the cheapest size under a deadline, beside the best of all measured ones;
+- `speed`: how long the simulation takes for 10,000 tasks on 500 workers, and for 200 sizes.
+
+Run it with ``python tests/benchmarks/bench_tune.py 2>/dev/null``; some twenty minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+SIZES = (1, 2, 4, 8, 16)
+RECORDED_ON = 2
+FITTED, SHOWN = 11, 29
+"""Seeds: of the recorded runs, and of those that are predicted."""
+
+
+def measure(folder: Path, shapes: list[str]) -> None:
+    """Run the flows for real, and keep their reports in a folder."""
+    import distributed
+
+    from daskenv_lab.flows.flow_run import run_flow
+    from tests.benchmarks.tune_flows import SHAPES, warm_up
+
+    for n in SIZES:
+        with distributed.LocalCluster(
+            n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster:
+            for _ in range(2):
+                run_flow(warm_up, {"n": 4 * n}, on=cluster, progress=False)
+            for shape in shapes:
+                seeds = [FITTED, SHOWN] if n == RECORDED_ON else [SHOWN]
+                for seed in seeds:
+                    report = run_flow(SHAPES[shape], {"seed": seed}, on=cluster, progress=False)
+                    if not report.ok:
+                        raise SystemExit(f"{shape} on {n}: {report} {report.error}")
+                    _path(folder, shape, n, seed).write_bytes(
+                        gzip.compress(json.dumps(report.to_dict()).encode())
+                    )
+
+
+def show(folder: Path, shapes: list[str]) -> None:
+    """Print predicted beside measured times, and how good the suggested sizes are."""
+    from daskenv_lab import history
+    from daskenv_lab.tuning import Model, Size
+
+    errors: list[float] = []
+    good = 0
+    print("| shape | workers | predicted | measured | error |\n|---|---|---|---|---|")
+    regrets = []
+    for shape in shapes:
+        model = Model.of([history.load(_path(folder, shape, RECORDED_ON, FITTED))])
+        predicted, measured = {}, {}
+        for n in SIZES:
+            report = history.load(_path(folder, shape, n, SHOWN))
+            predicted[n] = model.predict(Size(n_workers=n)).seconds
+            measured[n] = report.duration
+            error = predicted[n].likely / measured[n] - 1
+            errors.append(abs(error))
+            low, high = predicted[n].low, predicted[n].high
+            print(
+                f"| {shape} | {n} | {predicted[n].likely:.1f} ({low:.1f} to {high:.1f}) s "
+                f"| {measured[n]:.1f} s | {error:+.0%} |"
+            )
+        # Halfway, on a logarithmic axis, between the fastest and the slowest.
+        deadline = (min(measured.values()) * max(measured.values())) ** 0.5
+        within = [n for n in SIZES if predicted[n].likely <= deadline]
+        taken = min(within, key=lambda n: n * predicted[n].likely)
+        kept = [n for n in SIZES if measured[n] <= deadline]
+        best = min(kept, key=lambda n: n * measured[n])
+        regret = taken * measured[taken] / (best * measured[best]) - 1
+        late = measured[taken] / deadline - 1
+        good += regret <= 0.1 and late <= 0.1
+        regrets.append((shape, deadline, taken, best, regret, late))
+    print(
+        f"\nmedian error {statistics.median(errors):.1%}, worst {max(errors):.1%} "
+        "(goals: 10 % and 25 %)\n"
+    )
+    print("| shape | deadline | suggested | best | costs more by | late by |")
+    print("|---|---|---|---|---|---|")
+    for shape, deadline, taken, best, regret, late in regrets:
+        print(
+            f"| {shape} | {deadline:.1f} s | {taken} | {best} | {regret:.0%} | {max(late, 0):.0%} |"
+        )
+    print(f"\nwithin 10 % of the best: {good} of {len(shapes)} (goal: six of eight)")
+
+
+def speed() -> None:
+    """Print how long simulations take."""
+    from daskenv_lab.tuning import Model, Node, Size, Step, Work
+
+    n = 10_000
+    places = tuple(range(n))
+    flat = Work(
+        nodes=tuple(Node(task="t", seconds=1 + i % 7 / 10) for i in places),
+        steps=(Step(sends=places), Step(waits=places)),
+    )
+    halves = Work(
+        nodes=tuple(
+            Node(
+                task="t", seconds=1.0, needs=(i - n // 2,) if i >= n // 2 else (), output_bytes=100
+            )
+            for i in places
+        ),
+        steps=(Step(sends=places), Step(waits=places)),
+    )
+    for name, work in (("10,000 tasks", flat), ("5,000 that need 5,000", halves)):
+        model = Model([work])
+        began = time.perf_counter()
+        model.glance(Size(n_workers=500))
+        once = time.perf_counter() - began
+        began = time.perf_counter()
+        for i in range(100):
+            model.glance(Size(n_workers=5 * (i + 1)))
+            model.glance(Size(n_workers=1, maximum=5 * (i + 1), startup=30.0))
+        many = time.perf_counter() - began
+        print(
+            f"{name}: on 500 workers {once:.2f} s (goal: 2 s); 200 sizes, half of them adaptive, "
+            f"{many:.1f} s (goal: 20 s)"
+        )
+
+
+def main() -> None:
+    """Take the measurements that were asked for, and print tables."""
+    from tests.benchmarks.tune_flows import SHAPES
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=["time", "speed"], default=["time", "speed"])
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--reports", type=Path, help="Use, or keep, the runs in this folder.")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = chosen.reports or Path(scratch)
+        folder.mkdir(exist_ok=True)
+        if "time" in chosen.only:
+            missing = [s for s in chosen.shapes if not _path(folder, s, SIZES[-1], SHOWN).exists()]
+            if missing:
+                measure(folder, missing)
+            show(folder, chosen.shapes)
+        if "speed" in chosen.only:
+            speed()
+
+
+def _path(folder: Path, shape: str, n: int, seed: int) -> Path:
+    return folder / f"{shape.replace(' ', '-')}-{n}-{seed}.json.gz"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(
+            DASK_DASKENV__STATE_DIR=f"{home}/state",
+            PREFECT_HOME=f"{home}/prefect",
+            PREFECT_LOGGING_LEVEL="ERROR",
+            PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        )
+        main()
