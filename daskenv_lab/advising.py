@@ -126,7 +126,10 @@ def _environment(given: Environment | str | None, name: str | None) -> Environme
 
 
 def _recorded_on(report: FlowRunReport) -> Environment | None:
-    record = registry.read(report.cluster) if report.cluster else None
+    # An address is what a cluster without a name of ours goes by.
+    if not report.cluster or ":" in report.cluster:
+        return None
+    record = registry.read(report.cluster)
     return None if record is None else record.environment
 
 

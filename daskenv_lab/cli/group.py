@@ -32,8 +32,8 @@ _HELP = """\
   run FLOW, sync     run a flow on it, and report; ship modules with the flows of this folder
   scale N, adapt     ask for N workers; let their number follow the load, from MIN to MAX
   status, ls, logs   how a cluster is; all clusters; the last lines of its logs
-  packages, export   compare packages here and there; write its settings for production
-  register FLOW      make a Prefect deployment, whose runs have clusters of their own
+  packages, tune     compare packages here and there; what other sizes would take and cost
+  export, register   write its settings for production; make a Prefect deployment of a flow
   detach, down       let go of it, and it lives on; destroy it
   reap, keep-alive   remove what nobody holds; put off that a cluster ends by itself
   bootstrap, doctor  make what clusters in AWS share, once; examine the account

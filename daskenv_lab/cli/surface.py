@@ -32,11 +32,14 @@ class Surface:
         Makes a panel for the cluster that has a name.
     embed : callable, optional
         Makes what shows a cluster's dashboard in a cell, from its name, a pane and the link.
+    frontier : callable, optional
+        Makes what shows in a cell what `tune` found.
     """
 
     namespace: Mapping[str, Any] | None = None
     panel: Callable[[str | None], Any] | None = None
     embed: Callable[..., Any] | None = None
+    frontier: Callable[[Any], Any] | None = None
 
     @property
     def notebook(self) -> bool:

@@ -21,6 +21,7 @@ from daskenv_lab.cli.register import register
 from daskenv_lab.cli.rehearsal import rehearse
 from daskenv_lab.cli.surface import Surface
 from daskenv_lab.cli.sync import sync
+from daskenv_lab.cli.tune import tune
 from daskenv_lab.cli.up import up
 from daskenv_lab.cli.words import assignments
 from daskenv_lab.errors import CommandError, DaskEnvLabError
@@ -270,6 +271,7 @@ main.add_command(export)
 main.add_command(register)
 main.add_command(sync)
 main.add_command(packages)
+main.add_command(tune)
 main.add_command(bootstrap)
 main.add_command(doctor)
 main.add_command(rehearse)

@@ -38,7 +38,7 @@ def register(ipython: InteractiveShell) -> None:
 
         # A semicolon at the end keeps IPython from showing what the verb gives.
         arguments = split_line(line.rstrip().removesuffix(";"))
-        surface = Surface(ipython.user_ns, panel=_panel, embed=_embed)
+        surface = Surface(ipython.user_ns, panel=_panel, embed=_embed, frontier=_frontier)
         return main.perform(arguments, surface)
 
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
@@ -69,6 +69,13 @@ def _embed(**traits: Any) -> Any:
     from daskenv_lab.notebook.dashboard import Dashboard
 
     return Dashboard(**traits)
+
+
+def _frontier(advice: Any) -> Any:
+    """Make the widget that shows what `tune` found."""
+    from daskenv_lab.notebook.frontier import Frontier
+
+    return Frontier(advice)
 
 
 def unregister(ipython: InteractiveShell) -> None:

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from daskenv_lab.phrases import memory
+from daskenv_lab.phrases import many, memory
 
 if TYPE_CHECKING:
     from daskenv_lab.tuning.simulated import Simulated
@@ -132,5 +132,7 @@ def _path(work: Work, size: Size, path: float, nodes: tuple[int, ...], worked: f
 
 
 def _threads(size: Size) -> str:
-    workers = f"{size.n_workers}" if size.maximum is None else f"{size.n_workers} to {size.maximum}"
-    return f"{workers} workers with {size.nthreads} threads each"
+    each = f" with {size.nthreads} threads each" if size.nthreads > 1 else ""
+    if size.maximum is not None:
+        return f"{size.n_workers} to {many(size.maximum, 'worker')}{each}"
+    return f"{many(size.n_workers, 'worker')}{each}"

@@ -88,6 +88,9 @@ class Model:
     >>> Model.of([daskenv_lab.run(etl, day=1)]).predict(Size(n_workers=8))  # doctest: +SKIP
     """
 
+    report: FlowRunReport | None = None
+    """The run that gave the graph."""
+
     def __init__(self, works: Sequence[Work], *, seed: int = 0) -> None:
         self.work = works[0]
         self._prepared = Prepared(self.work)
@@ -107,15 +110,18 @@ class Model:
             raise ReportError(
                 f"the reports are of the flows {', '.join(sorted(names))}; give those of one"
             )
-        works, faults = [], []
+        works, used, faults = [], [], []
         for report in given:
             try:
                 works.append(work_of(report))
+                used.append(report)
             except ReportError as error:
                 faults.append(error)
         if not works:
             raise faults[0] if faults else ReportError("no report was given; run a flow first")
-        return cls(works, seed=seed)
+        made = cls(works, seed=seed)
+        made.report = used[0]
+        return made
 
     def predict(self, size: Size, rate: Rate | None = None) -> Prediction:
         """Say what the flow run would take on a cluster of a size, and cost at a rate."""

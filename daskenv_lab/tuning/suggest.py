@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from daskenv_lab.phrases import memory, span
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from daskenv_lab.environments import Environment
     from daskenv_lab.tuning.candidates import Candidate, Conditions
     from daskenv_lab.tuning.predict import Model, Prediction
+
+
+GAIN = 0.02
+"""The part of the time that a dearer cluster must save at least to be on the frontier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,15 @@ class Advice:
 
     source: str = ""
     """Where prices come from."""
+
+    deadline: float | None = None
+    """Seconds that a run may take, if that was said."""
+
+    budget: float | None = None
+    """US dollars, or hours of workers, that it may cost, if that was said."""
+
+    model: Model | None = field(default=None, repr=False, compare=False)
+    """What was known of the flow."""
 
 
 def advise(
@@ -101,6 +114,9 @@ def advise(
         adaptive=_adaptive(possible),
         money=money,
         source=next((c.rate.source for c, _ in possible if c.rate), ""),
+        deadline=deadline,
+        budget=budget,
+        model=model,
     )
 
 
@@ -134,7 +150,7 @@ def _frontier(
     for candidate, prediction in sorted(
         possible, key=lambda one: (price(one[1]), one[1].seconds.likely)
     ):
-        if prediction.seconds.likely < best * 0.99:
+        if prediction.seconds.likely < best * (1 - GAIN):
             best = prediction.seconds.likely
             kept.append((candidate, prediction))
     return kept

@@ -1,0 +1,212 @@
+"""What `tune` found, as tables, points of a plot and timelines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from daskenv_lab.phrases import many, memory
+from daskenv_lab.tuning.suggest import price, seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daskenv_lab.report import FlowRunReport
+    from daskenv_lab.tuning import Advice, Prediction, Size, Suggestion
+
+MOST_BARS = 1500
+"""Tasks of a timeline that are drawn: the longest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One suggestion in the plot of time against cost."""
+
+    label: str
+    """The cluster, such as ``8 workers``."""
+
+    seconds: float
+    low: float
+    high: float
+    price: float
+    """US dollars, or hours of workers."""
+
+    told: str
+    """Time and price as they are read."""
+
+    why: str
+    marks: tuple[str, ...]
+    """What it is: ``cheapest``, ``fastest``, ``knee``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One task in a timeline."""
+
+    worker: int
+    """The worker's row, from 0."""
+
+    start: float
+    """Seconds from the flow run's start."""
+
+    end: float
+    task: str
+
+
+def size_of(suggestion: Suggestion) -> str:
+    """Say which cluster it is.
+
+    Examples
+    --------
+    >>> size_of(advice.knee)  # doctest: +SKIP
+    '8 workers of 1 vCPU and 2.0 GiB'
+    """
+    size = suggestion.prediction.size
+    number = many(size.n_workers, "worker")
+    if size.maximum is not None:
+        number = f"{size.n_workers} to {many(size.maximum, 'worker')}"
+    asked = suggestion.environment.extra
+    if "worker_cpu" not in asked:
+        return number
+    return f"{number} of {asked['worker_cpu'] / 1024:g} vCPU and {memory(size.memory)}"
+
+
+def table(advice: Advice) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Give the frontier as a head and rows of cells."""
+    head = ("cluster", "time", "cost", "memory", "busy", "limited by")
+    rows: list[tuple[str, ...]] = []
+    for suggestion in advice.frontier:
+        found = suggestion.prediction
+        marks = _marks(advice, suggestion)
+        rows.append(
+            (
+                size_of(suggestion) + (f" ({', '.join(marks)})" if marks else ""),
+                _between(found.seconds.low, found.seconds.high, seconds_of(found)),
+                price_of(found),
+                memory(found.peak_memory.high),
+                f"{found.utilisation.likely:.0%}",
+                found.limit.kind,
+            )
+        )
+    return head, rows
+
+
+def sentences(advice: Advice) -> list[str]:
+    """Say what stands out, and why."""
+    told = []
+    for what, suggestion, bound in (
+        ("Cheapest", advice.cheapest, _within(advice.deadline)),
+        ("Fastest", advice.fastest, _for(advice)),
+        ("Knee", advice.knee, ""),
+    ):
+        if suggestion is not None:
+            told.append(f"{what}{bound}: {size_of(suggestion)}. {suggestion.why}.")
+        elif advice.frontier:
+            nearest = advice.frontier[-1 if what == "Cheapest" else 0]
+            told.append(
+                f"{what}{bound}: none of {many(advice.looked_at, 'cluster')} does; nearest is "
+                f"{size_of(nearest)} with {seconds_of(nearest.prediction)} and "
+                f"{price_of(nearest.prediction)}."
+            )
+    told.append(advice.adaptive)
+    if not advice.money:
+        told.append("Cost is in hours of workers; set daskenv.prices.worker-hour for US dollars.")
+    elif advice.source:
+        told.append(f"Prices: {advice.source}.")
+    return told
+
+
+def points(advice: Advice) -> list[Point]:
+    """Give the frontier as points of a plot, the cheapest first."""
+    return [
+        Point(
+            label=size_of(suggestion),
+            seconds=suggestion.prediction.seconds.likely,
+            low=suggestion.prediction.seconds.low,
+            high=suggestion.prediction.seconds.high,
+            price=price(suggestion.prediction),
+            told=f"{seconds_of(suggestion.prediction)}, {price_of(suggestion.prediction)}",
+            why=suggestion.why,
+            marks=_marks(advice, suggestion),
+        )
+        for suggestion in advice.frontier
+    ]
+
+
+def measured(report: FlowRunReport) -> list[Bar]:
+    """Give the timeline of a run as it went."""
+    rows: dict[str, int] = {}
+    bars = []
+    for run in report.task_runs:
+        if run.start is not None and run.duration is not None and run.worker:
+            begun = (run.start - report.start).total_seconds()
+            row = rows.setdefault(run.worker, len(rows))
+            bars.append(Bar(row, begun, begun + run.duration, run.task))
+    return _longest(bars)
+
+
+def foreseen(advice: Advice, size: Size) -> list[Bar]:
+    """Give the timeline of a run as it would go on a cluster of a size."""
+    if advice.model is None:
+        return []
+    nodes = advice.model.work.nodes
+    placed = advice.model.timeline(size)
+    return _longest([Bar(p.worker, p.start, p.end, nodes[p.node].task) for p in placed])
+
+
+def written(advice: Advice) -> dict[str, Any]:
+    """Write an advice down in JSON's types."""
+
+    def one(suggestion: Suggestion | None) -> dict[str, Any] | None:
+        if suggestion is None:
+            return None
+        prediction = asdict(suggestion.prediction)
+        return {
+            "cluster": size_of(suggestion),
+            "why": suggestion.why,
+            "environment": suggestion.environment.to_dict(),
+            **{key: prediction[key] for key in ("seconds", "cost", "worker_seconds")},
+            **{key: prediction[key] for key in ("peak_memory", "utilisation", "limit")},
+        }
+
+    return {
+        "flow": advice.flow,
+        "looked_at": advice.looked_at,
+        "frontier": [one(suggestion) for suggestion in advice.frontier],
+        "cheapest": one(advice.cheapest),
+        "fastest": one(advice.fastest),
+        "knee": one(advice.knee),
+        "adaptive": advice.adaptive,
+        "prices": advice.source or None,
+    }
+
+
+def price_of(prediction: Prediction) -> str:
+    """Say what a run costs."""
+    if prediction.cost is not None:
+        return f"${prediction.cost.likely:.4f}"
+    return f"{prediction.worker_seconds.likely / 3600:.3f} worker hours"
+
+
+def _marks(advice: Advice, suggestion: Suggestion) -> tuple[str, ...]:
+    known = {"cheapest": advice.cheapest, "fastest": advice.fastest, "knee": advice.knee}
+    return tuple(word for word, marked in known.items() if marked is suggestion)
+
+
+def _within(deadline: float | None) -> str:
+    return "" if deadline is None else f" within {deadline:g} s"
+
+
+def _for(advice: Advice) -> str:
+    if advice.budget is None:
+        return ""
+    return f" for ${advice.budget:g}" if advice.money else f" for {advice.budget:g} worker hours"
+
+
+def _between(low: float, high: float, likely: str) -> str:
+    return likely if high - low < 0.05 else f"{likely} ({low:.1f} to {high:.1f})"
+
+
+def _longest(bars: Sequence[Bar]) -> list[Bar]:
+    kept = sorted(bars, key=lambda bar: bar.start - bar.end)[:MOST_BARS]
+    return sorted(kept, key=lambda bar: (bar.worker, bar.start))
