@@ -10,9 +10,11 @@ import panel as pn
 from daskenv_lab import config, history
 from daskenv_lab.app.controls import CallControl, FlowForm, Start
 from daskenv_lab.app.plots import Plots
+from daskenv_lab.app.tune import Tune
 from daskenv_lab.view.actions import actions
 from daskenv_lab.view.preview import preview
 from daskenv_lab.view.runs import compare, rows
+from daskenv_lab.view.tune import flows as tuned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +55,7 @@ class Page:
         self.headline = pn.pane.HTML(sizing_mode="stretch_width")
         self.facts = pn.pane.HTML(sizing_mode="stretch_width")
         self.runs = pn.pane.HTML(sizing_mode="stretch_width")
-        self.plots = Plots()
+        self.plots, self.tune = Plots(), Tune(lab)
         self.start, self.form = Start(lab), FlowForm(lab, flows)
         workers = config.whole("workers")
         self.workers = pn.widgets.IntInput(name="Workers", value=workers, start=0)
@@ -77,6 +79,7 @@ class Page:
             self.form.button,
             self.stop,
             self.export,
+            self.tune,
         )
         self.workers.param.watch(self.scale.refresh, "value")
         self.format.param.watch(self.export.refresh, "value")
@@ -96,6 +99,7 @@ class Page:
                 ),
                 ("Run a flow", pn.Column(self.form.layout, self.stop.layout)),
                 ("Runs", pn.Column(self.plots.runs, self.runs)),
+                ("Tune", self.tune.layout),
                 ("Export", pn.Column(self.format, self.export.layout, self.text)),
                 sizing_mode="stretch_width",
             ),
@@ -124,6 +128,7 @@ class Page:
         newest = tuple(report.flow_run_id for report in reports)
         if newest != self._newest:
             self._newest = newest
+            self.tune.offer(tuned(reports))
             self.plots.show_runs(reports)
             _show(self.runs, _runs_table(reports))
 

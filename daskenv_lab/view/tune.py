@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask.utils import parse_timedelta
+
 from daskenv_lab.phrases import many, memory
 from daskenv_lab.tuning.suggest import price, seconds_of
+from daskenv_lab.view.call import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from daskenv_lab.report import FlowRunReport
     from daskenv_lab.tuning import Advice, Prediction, Size, Suggestion
@@ -116,6 +119,31 @@ def sentences(advice: Advice) -> list[str]:
     return told
 
 
+def call(name: str, *, flow: str, deadline: str, budget: str, running: bool) -> Call:
+    """Give the call that tunes, from what was typed; empty fields are left out.
+
+    Raises
+    ------
+    ValueError
+        A field holds something else than a time or an amount; the sentence says so.
+    """
+    asked: dict[str, Any] = {"name": name}
+    if flow:
+        asked["flow"] = flow
+    if deadline.strip():
+        asked["deadline"] = _seconds(deadline.strip())
+    if budget.strip():
+        asked["budget"] = _amount(budget.strip())
+    if running:
+        asked["fresh"] = False
+    return Call(what="tune", arguments=asked)
+
+
+def flows(reports: Iterable[FlowRunReport]) -> list[str]:
+    """List the flows that can be tuned, the last run first."""
+    return list(dict.fromkeys(r.flow for r in reports if r.ok and r.task_runs))
+
+
 def points(advice: Advice) -> list[Point]:
     """Give the frontier as points of a plot, the cheapest first."""
     return [
@@ -186,6 +214,20 @@ def price_of(prediction: Prediction) -> str:
     if prediction.cost is not None:
         return f"${prediction.cost.likely:.4f}"
     return f"{prediction.worker_seconds.likely / 3600:.3f} worker hours"
+
+
+def _seconds(typed: str) -> float:
+    try:
+        return float(parse_timedelta(typed, default="s"))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise ValueError(f"{typed!r} is no time; write it as 90, 30m or 2 hours") from None
+
+
+def _amount(typed: str) -> float:
+    try:
+        return float(typed.removeprefix("$"))
+    except ValueError:
+        raise ValueError(f"{typed!r} is no amount; write it as 2.50") from None
 
 
 def _marks(advice: Advice, suggestion: Suggestion) -> tuple[str, ...]:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from daskenv_lab import DaskGatewayEnvironment
 from daskenv_lab.tuning import Advice, Conditions, Model, Size, advise, candidates
-from daskenv_lab.view.tune import foreseen, measured, points, sentences, size_of, table, written
+from daskenv_lab.view.tune import (
+    call,
+    flows,
+    foreseen,
+    measured,
+    points,
+    sentences,
+    size_of,
+    table,
+    written,
+)
 from tests.tuning.reports import flow_run, task_run, waited
 
 RUNS = [task_run(i, 0.5 + i // 2, 1.0, submitted=0.5, worker=f"w{i % 2}") for i in range(20)]
@@ -65,3 +77,18 @@ def test_in_json() -> None:
     told = written(advice(deadline=0.1))
     assert told["cheapest"] is None
     assert told["knee"]["cluster"] == size_of(advice().knee or advice().frontier[0])
+
+
+def test_the_call_of_what_is_typed() -> None:
+    """Empty fields are left out; what is no time or amount is told."""
+    typed = {"flow": "etl", "deadline": "10m", "budget": " $2.50 ", "running": True}
+    assert call("dev", **typed).code == (  # type: ignore[arg-type]
+        "daskenv_lab.tune(name='dev', flow='etl', deadline=600.0, budget=2.5, fresh=False)"
+    )
+    empty = call("dev", flow="", deadline="", budget="", running=False)
+    assert empty.code == "daskenv_lab.tune(name='dev')"
+    with pytest.raises(ValueError, match="'soon' is no time; write it as 90, 30m or 2 hours"):
+        call("dev", flow="", deadline="soon", budget="", running=False)
+    with pytest.raises(ValueError, match=r"'much' is no amount; write it as 2\.50"):
+        call("dev", flow="", deadline="", budget="much", running=False)
+    assert flows([REPORT, flow_run(), flow_run(*RUNS, flow="other")]) == ["etl", "other"]

@@ -16,6 +16,7 @@ from daskenv_lab.notebook.panel.parts import STYLE, WIDE, show, text
 from daskenv_lab.notebook.panel.plots import PlotsPart
 from daskenv_lab.notebook.panel.runs import RunsPart
 from daskenv_lab.notebook.panel.start import StartPart
+from daskenv_lab.notebook.panel.tune import TunePart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ class LabPanel(widgets.VBox):  # type: ignore[misc]
         self.headline = widgets.HTML(layout=WIDE)
         self.start, self.cluster = StartPart(lab, workers), ClusterPart(lab, workers)
         self.flows, self.runs = FlowPart(lab, namespace), RunsPart(lab)
-        self.plots = PlotsPart(lab)
+        self.plots, self.tune = PlotsPart(lab), TunePart(lab)
         self.export, self.logs = ExportPart(lab), LogsPart(lab)
         self._parts: dict[str, Any] = {
             "Start": self.start,
@@ -48,6 +49,7 @@ class LabPanel(widgets.VBox):  # type: ignore[misc]
             "Plots": self.plots,
             "Run a flow": self.flows,
             "Runs": self.runs,
+            "Tune": self.tune,
             "Export": self.export,
             "Logs": self.logs,
         }
