@@ -10,6 +10,7 @@ from daskenv_lab.errors import ReportError, UnknownNameError, did_you_mean
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.tuning import Advice, Conditions, Model, advise, candidates
 from daskenv_lab.tuning.candidates import cores_of
+from daskenv_lab.tuning.given import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +28,10 @@ def tune(
     name: str | None = None,
     environment: Environment | str | None = None,
     reports: Sequence[FlowRunReport] | None = None,
-    deadline: float | None = None,
+    deadline: float | str | None = None,
     budget: float | None = None,
     most: int | None = None,
-    startup: float | None = None,
+    startup: float | str | None = None,
     fresh: bool = True,
 ) -> Advice:
     """Say what a flow would take and cost on clusters of other sizes, and which to take.
@@ -48,14 +49,14 @@ def tune(
         Other settings to vary, or a profile's name: what would it be on Fargate?
     reports : sequence of FlowRunReport, optional
         Runs of one flow, in the place of the last ones.
-    deadline : float, optional
-        Seconds that a run may take.
+    deadline : float or str, optional
+        The time that a run may take: seconds, or such as ``"10m"``.
     budget : float, optional
         US dollars that a run may cost; hours of workers where nobody knows a price.
     most : int, optional
         At most so many workers; by default ``daskenv.tune.most``.
-    startup : float, optional
-        Seconds that a worker takes to start; by default what was observed, or else
+    startup : float or str, optional
+        The time that a worker takes to start; by default what was observed, or else
         ``daskenv.tune.startup``.
     fresh : bool
         Whether each run gets a cluster of its own, as in production; else it runs on one that
@@ -64,7 +65,7 @@ def tune(
     Raises
     ------
     ReportError
-        There is no run to learn from.
+        There is no run to learn from, or a time is none.
     UnknownNameError
         No run of that flow was recorded; the nearest name is given.
 
@@ -85,7 +86,7 @@ def tune(
     conditions = Conditions(
         recorded=last.workers[0],
         cores=cores_of(_recorded_on(last) or varied),
-        startup=_startup(runs, varied) if startup is None else startup,
+        startup=_startup(runs, varied) if startup is None else seconds(startup),
         fresh=fresh,
         region=str(varied.extra.get("region_name") or _region()),
     )
@@ -95,7 +96,7 @@ def tune(
         candidates(varied, conditions, most=limit),
         flow=last.flow,
         conditions=conditions,
-        deadline=deadline,
+        deadline=None if deadline is None else seconds(deadline),
         budget=budget,
     )
 

@@ -8,6 +8,7 @@ from daskenv_lab.tuning.limit import Limit
 from daskenv_lab.tuning.predict import Model, Prediction, Range, predict
 from daskenv_lab.tuning.record import work_of
 from daskenv_lab.tuning.size import Size
+from daskenv_lab.tuning.sizing import sizer
 from daskenv_lab.tuning.suggest import Advice, Suggestion, advise
 from daskenv_lab.tuning.work import Node, Step, Work
 
@@ -27,5 +28,6 @@ __all__ = [
     "advise",
     "candidates",
     "predict",
+    "sizer",
     "work_of",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from daskenv_lab.errors import ReportError
+from daskenv_lab.tuning.given import several
 from daskenv_lab.tuning.limit import Limit, limit_of
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.record import work_of
@@ -161,8 +162,7 @@ def predict(
     >>> predict(daskenv_lab.run(etl, day=1), Size(n_workers=8)).seconds.likely  # doctest: +SKIP
     12.4
     """
-    several = [reports] if hasattr(reports, "task_runs") else reports
-    return Model.of(several).predict(size, rate)  # type: ignore[arg-type]
+    return Model.of(several(reports)).predict(size, rate)
 
 
 def _prediction(work: Work, size: Size, rate: Rate | None, runs: Sequence[Simulated]) -> Prediction:

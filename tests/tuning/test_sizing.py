@@ -12,7 +12,7 @@ from daskenv_lab import DaskGatewayEnvironment
 from daskenv_lab.errors import ReportError
 from daskenv_lab.export import Request, write_environment
 from daskenv_lab.production.hooks import with_hook
-from daskenv_lab.tuning.sizer import sizer
+from daskenv_lab.tuning import sizer
 from tests.tuning.reports import START, flow_run, task_run, waited
 
 
@@ -58,7 +58,7 @@ def test_one_is_enough_for_all() -> None:
 @pytest.fixture
 def environment() -> DaskGatewayEnvironment:
     """Give an environment with such a hook."""
-    hook = sizer([run(10), run(20)], by="len(x)", deadline=11.0)
+    hook = sizer([run(10), run(20)], by="len(x)", deadline="11 s")
     return DaskGatewayEnvironment("local", n_workers=2, on_execute=hook)
 
 
@@ -85,5 +85,9 @@ def test_what_cannot_be_fitted() -> None:
         sizer([run(10), run(10)], by="days", deadline=9.0)
     with pytest.raises(ReportError, match=r"has no number 'day'; did you mean 'days'"):
         sizer([run(10), run(20)], by="day", deadline=9.0)
+    with pytest.raises(ReportError, match="all 1 runs have"):
+        sizer(run(10), by="days", deadline=9.0)
+    with pytest.raises(ReportError, match="'soon' is no time; write it as 90, '10m' or '2 hours'"):
+        sizer([run(10), run(20)], by="days", deadline="soon")
     with pytest.raises(ReportError, match="is no parameter"):
         sizer([run(10), run(20)], by="__import__('os')", deadline=9.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.errors import ReportError, did_you_mean
 from daskenv_lab.tuning.candidates import COUNTS
+from daskenv_lab.tuning.given import seconds, several
 from daskenv_lab.tuning.predict import Model
 from daskenv_lab.tuning.size import Size
 
@@ -23,10 +24,10 @@ _numbers = itertools.count(1)
 
 
 def sizer(
-    reports: Iterable[FlowRunReport],
+    reports: FlowRunReport | Iterable[FlowRunReport],
     *,
     by: str,
-    deadline: float,
+    deadline: float | str,
     most: int = 64,
     startup: float = 0.0,
 ) -> Callable[[Mapping[str, Any], dict[str, Any]], None]:
@@ -39,12 +40,12 @@ def sizer(
 
     Parameters
     ----------
-    reports : iterable of FlowRunReport
+    reports : FlowRunReport or iterable
         Runs of one flow, at two values of the parameter at least.
     by : str
         A parameter that is a number, as ``"days"``, or the length of one, as ``"len(x)"``.
-    deadline : float
-        Seconds that a run may take.
+    deadline : float or str
+        The time that a run may take: seconds, or such as ``"10m"``.
     most : int
         At most so many workers, which are also asked for where none would keep the deadline.
     startup : float
@@ -53,7 +54,8 @@ def sizer(
     Raises
     ------
     ReportError
-        The runs do not tell the parameter, or all have the same value of it.
+        The runs do not tell the parameter, all have the same value of it, or the deadline is no
+        time.
 
     Examples
     --------
@@ -62,19 +64,19 @@ def sizer(
     >>> hook = sizer([small, large], by="len(x)", deadline=60)  # doctest: +SKIP
     >>> DaskGatewayEnvironment("local", on_execute=hook)  # doctest: +SKIP
     """
-    runs = list(reports)
+    runs, limit = several(reports), seconds(deadline)
     points = _points(runs, by)
     counts = [n for n in COUNTS if n <= most]
     steps: list[tuple[float, int]] = []
     for n in counts:
         size = Size(n_workers=n, startup=startup, nthreads=_nthreads(runs), fresh=startup > 0)
         times = [(value, model.predict(size).seconds.likely) for value, model in points]
-        reach = _reach(times, deadline)
+        reach = _reach(times, limit)
         if reach > (steps[-1][0] if steps else 0.0):
             steps.append((reach, n))
         if math.isinf(reach):
             break
-    return _function(by, deadline, runs[0].flow, steps, counts[-1])
+    return _function(by, limit, runs[0].flow, steps, counts[-1])
 
 
 def _points(runs: Sequence[FlowRunReport], by: str) -> list[tuple[float, Model]]:
