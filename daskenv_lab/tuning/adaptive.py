@@ -77,7 +77,7 @@ class Adaptive:
         if self._needless < PATIENCE:
             return 0
         self._needless = 0
-        return -min(planned - target, load.idle)
+        return -min(planned - target, load.idle + load.coming)
 
     def _target(self, load: Load) -> int:
         ready = load.queued + load.processing

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from daskenv_lab.tuning.memory import Memory
 
+Call = tuple[int, int, int, float]
+"""Generation, turn and node of a call, and when its inputs are there."""
+
+SMALL = 20
+"""Workers from which on Dask takes them in turn, without a look at what they have to do."""
+
 
 class Fleet:
     """Workers by number, a column for each thing that is known of them.
@@ -31,8 +37,8 @@ class Fleet:
         """Threads without a task."""
 
         self.running: list[int] = []
-        self.given: list[list[tuple[int, float, float]]] = []
-        """Calls that wait for a thread, a heap: the node, since when, and seconds to fetch."""
+        self.given: list[list[Call]] = []
+        """Calls that wait for a thread, a heap of each worker's."""
 
         self.backlog: list[float] = []
         """Seconds that what it runs and has been given is expected to take, started or not."""
@@ -50,8 +56,12 @@ class Fleet:
         self.loaded: set[int] = set()
         """Those that have been given calls that wait."""
 
-        self._idle: list[int] = []
-        self._is_idle: list[bool] = []
+        self.n_alive = 0
+        self.expected_of: dict[int, float] = {}
+        """Seconds that calls are expected to take that wait for a thread, by their nodes."""
+
+        self._roomy: list[tuple[int, int]] = []
+        self._turn = 0
 
     def ask(self, now: float) -> int:
         """Take note of one more worker that was asked for, and give its number."""
@@ -65,26 +75,37 @@ class Fleet:
         self.asked.append(now)
         self.came.append(math.inf)
         self.left.append(math.inf)
-        self._is_idle.append(False)
         self.memory.add()
         self.coming += 1
         return len(self.free) - 1
 
     def arrive(self, worker: int, now: float) -> None:
-        """Take note of a worker that has come."""
+        """Take note of a worker that has come, unless nobody wants it any more."""
+        if self.left[worker] < math.inf:
+            return
         self.coming -= 1
         self.alive[worker] = True
         self.came[worker] = now
         self.free[worker] = self.nthreads
+        self.n_alive += 1
+        self.has_room(worker)
 
     def leave(self, worker: int, now: float) -> int | None:
         """Take note of a worker that goes, and say who takes over what it holds."""
-        self.alive[worker] = self._is_idle[worker] = False
+        if self.alive[worker]:
+            self.n_alive -= 1
+        else:
+            self.coming -= 1
+        self.alive[worker] = False
         self.free[worker] = 0
         self.left[worker] = now
-        heir = next((w for w, alive in enumerate(self.alive) if alive), None)
-        self.memory.move(worker, heir)
-        return heir
+        return next((w for w, alive in enumerate(self.alive) if alive), None)
+
+    def expected(self) -> list[int]:
+        """Give the workers that were asked for, and are not there yet."""
+        if not self.coming:
+            return []
+        return [w for w, at in enumerate(self.came) if at == self.left[w] == math.inf]
 
     def present(self) -> list[int]:
         """Give the workers that are there."""
@@ -94,31 +115,67 @@ class Fleet:
         """Give the workers that are there with nothing to do."""
         return [w for w in self.present() if not self.running[w] and not self.given[w]]
 
-    def set_idle(self, worker: int, *, idle: bool) -> None:
-        """Take note of whether a worker has a thread that nothing waits for."""
-        if idle and not self._is_idle[worker]:
-            heapq.heappush(self._idle, worker)
-        self._is_idle[worker] = idle
+    def calls(self, worker: int) -> int:
+        """Give the number of calls that a worker runs or has been given."""
+        return self.running[worker] + len(self.given[worker])
 
-    def an_idle_one(self) -> int | None:
-        """Give the first worker that has a thread that nothing waits for."""
-        while self._idle:
-            if self._is_idle[self._idle[0]]:
-                return self._idle[0]
-            heapq.heappop(self._idle)
+    def has_room(self, worker: int) -> None:
+        """Take note of a worker that could be given more."""
+        heapq.heappush(self._roomy, (self.calls(worker), worker))
+
+    def least_busy(self, slots: int) -> int | None:
+        """Give the worker with the fewest calls, if that is fewer than it may have."""
+        while self._roomy:
+            calls, worker = self._roomy[0]
+            if self.alive[worker] and self.calls(worker) == calls < slots:
+                return worker
+            heapq.heappop(self._roomy)
         return None
 
-    def give(self, worker: int, call: tuple[int, float, float]) -> None:
+    def next_one(self) -> int:
+        """Give the worker for a call that needs nothing: one with nothing to do, in turn."""
+        found = self.least_busy(self.nthreads)
+        if found is not None:
+            return found
+        present = self.present()
+        if len(present) < SMALL:
+            return min(present, key=lambda worker: (self.backlog[worker], worker))
+        self._turn += 1
+        return present[self._turn % len(present)]
+
+    def give(self, worker: int, call: Call, expected: float) -> None:
         """Let a call wait for a thread of a worker."""
         heapq.heappush(self.given[worker], call)
+        self.backlog[worker] += expected
+        self.expected_of[call[2]] = expected
         self.loaded.add(worker)
+        self.has_room(worker)
 
-    def take(self, worker: int) -> tuple[int, float, float]:
-        """Take the first call that waits for a worker."""
-        call = heapq.heappop(self.given[worker])
-        if not self.given[worker]:
+    def take(self, worker: int, call: Call | None = None) -> Call:
+        """Take the first call that waits for a worker, or a certain one."""
+        given = self.given[worker]
+        if call is None:
+            call = heapq.heappop(given)
+        else:
+            given.remove(call)
+            heapq.heapify(given)
+        self.backlog[worker] -= self.expected_of.pop(call[2])
+        if not given:
             self.loaded.discard(worker)
         return call
+
+    def start(self, worker: int, expected: float) -> None:
+        """Take note of a call that begins."""
+        self.free[worker] -= 1
+        self.running[worker] += 1
+        self.backlog[worker] += expected
+
+    def finish(self, worker: int, expected: float, now: float) -> None:
+        """Take note of a call that ended."""
+        self.free[worker] += 1
+        self.running[worker] -= 1
+        self.backlog[worker] -= expected
+        self.freed_at[worker] = now
 
     def spans(self, now: float) -> tuple[tuple[float, float], ...]:
         """Say from when each worker was asked for, until when it was there."""

@@ -89,10 +89,12 @@ class Memory:
         self.stored[worker] -= output - from_disk
         self.on_disk[worker] = max(self.on_disk[worker] - from_disk, 0)
 
-    def move(self, worker: int, heir: int | None) -> None:
-        """Take note of a worker that leaves what it holds to another."""
-        if heir is not None:
-            self.store(heir, self.stored[worker] + self.on_disk[worker])
+    def held(self, worker: int) -> int:
+        """Give the bytes of the results that a worker has, on disk or not."""
+        return self.stored[worker] + self.on_disk[worker]
+
+    def forget(self, worker: int) -> None:
+        """Take note of a worker that is gone."""
         self.stored[worker] = self.on_disk[worker] = 0
 
     def _look(self, worker: int) -> None:

@@ -31,6 +31,7 @@ class Prepared:
         names = {name: i for i, name in enumerate(dict.fromkeys(node.task for node in nodes))}
         self.names = [names[node.task] for node in nodes]
         self.n_names = len(names)
+        self.needed_names = [{self.names[need] for need in node.needs} for node in nodes]
 
     def on(self, size: Size, seconds: Sequence[float] | None) -> list[float]:
         """Give the seconds that each node takes on a thread of a size: what computes depends on it.

@@ -9,33 +9,35 @@ some from the one with the most (`distributed.stealing`).
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from daskenv_lab.tuning.adaptive import INTERVAL, Adaptive, Load
 from daskenv_lab.tuning.fleet import Fleet
 from daskenv_lab.tuning.flowcode import FlowCode
+from daskenv_lab.tuning.groups import Groups, slots
 from daskenv_lab.tuning.memory import Memory
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.simulated import Placed, Simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from daskenv_lab.tuning.size import Size
     from daskenv_lab.tuning.work import Work
 
 _FINISH, _CLIENT, _ARRIVE, _TICK, _BALANCE = range(5)
-BALANCE = 0.1
-"""Seconds after which idle workers look again; ``distributed.scheduler.work-stealing-interval``."""
+BALANCE = 1.0
+"""Seconds between two looks for work to steal; ``distributed.scheduler.work-stealing-interval``."""
 
 UNKNOWN = 0.5
 """Seconds that a task is expected to take before one has ended, as Dask's configuration
 ``distributed.scheduler.unknown-task-duration`` has it."""
 
-LOOKED_AT = 8
-"""Holders of inputs that are considered for a call; Dask looks at all."""
+
+MANY = 16
+"""Holders of an input that are looked at; Dask looks at all, which takes long."""
 
 
 def simulate(
@@ -90,17 +92,20 @@ class _Simulation:
         self.sent = bytearray(n)
         self.ended = bytearray(n)
         self.expected = [0.0] * n
-        self.where: list[list[int]] = [[] for _ in range(n)]
+        self.rank = [0] * n
+        self.where: list[set[int]] = [set() for _ in range(n)]
         # Of each task's name.
         self.done = [0] * prepared.n_names
         self.spent = [0.0] * prepared.n_names
+        self.queued = [0] * prepared.n_names
         # Of the cluster.
         self.memory = Memory(size.memory, prepared.work.worker_memory)
         self.fleet = Fleet(size.nthreads, self.memory)
         self.adaptive = None if size.maximum is None else Adaptive(size)
-        self.queue: list[int] = []
+        self.slots = slots(size.nthreads)
+        self.groups = Groups(prepared.n_names)
+        self.queue: list[tuple[int, int, int]] = []
         self.balancing = False
-        self.began: dict[int, float] = {}
         self.left = n
         self.active = 0
         self.busy = self.delayed = 0.0
@@ -111,8 +116,7 @@ class _Simulation:
         """Go from event to event until all is done."""
         for _ in range(self.size.n_workers):
             self._ask(self.size.startup if self.size.fresh else 0.0)
-        for node in self.p.inner:
-            self._send(node)
+        self._send(self.p.inner)
         self._begin_step()
         if self.adaptive is not None:
             self._later(INTERVAL, _TICK)
@@ -121,11 +125,10 @@ class _Simulation:
             if kind == _FINISH:
                 self._finish(one, other)
             elif kind == _CLIENT:
-                if not self.code.waits(self.now, self.ended, tasks_run=self.active > 0):
+                if not self.code.waits(self.now, self.ended, tasks_run=self._tasks_run()):
                     self._end_step()
             elif kind == _ARRIVE:
-                self.fleet.arrive(one, self.now)
-                self._feed(one)
+                self._arrive(one)
             elif kind == _BALANCE:
                 self._balance()
             else:
@@ -133,6 +136,9 @@ class _Simulation:
         if self.left and self.fault is None:
             self.fault = f"{self.left} tasks would never run, as no worker is there for them"
         return self._told()
+
+    def _tasks_run(self) -> bool:
+        return self.active > 0 or bool(self.queue)
 
     def _goes_on(self) -> bool:
         return self.left > 0 or not self.code.done
@@ -144,19 +150,24 @@ class _Simulation:
     # The flow's own code.
 
     def _begin_step(self) -> None:
-        seconds = self.code.begin(self.now, tasks_run=self.active > 0)
+        seconds = self.code.begin(self.now, tasks_run=self._tasks_run())
         if seconds is not None:
             self._later(seconds, _CLIENT)
 
     def _end_step(self) -> None:
-        for node in self.code.sends():
-            self._send(node)
+        self._send(self.code.sends())
         self._begin_step()
 
-    def _send(self, node: int) -> None:
-        self.sent[node] = 1
-        if not self.missing[node]:
-            self._assign(node)
+    def _send(self, nodes: Iterable[int]) -> None:
+        """Send calls in one message: Dask knows them all before it assigns the first."""
+        fresh = [node for node in nodes if not self.sent[node]]
+        for node in fresh:
+            self.sent[node] = 1
+            needs = self.p.needed_names[node]
+            self.rank[node] = self.groups.send(self.p.names[node], needs, self.now)
+        for node in fresh:
+            if not self.missing[node]:
+                self._assign(node)
 
     # The number of workers.
 
@@ -165,163 +176,172 @@ class _Simulation:
         if delay:
             self._later(delay, _ARRIVE, worker)
         else:
-            self.fleet.arrive(worker, self.now)
-            self._feed(worker)
+            self._arrive(worker)
+
+    def _arrive(self, worker: int) -> None:
+        self.fleet.arrive(worker, self.now)
+        self._refill(worker)
+        self._balance_later()
 
     def _look_at_load(self) -> None:
         fleet = self.fleet
         present, needless = fleet.present(), fleet.needless()
-        waiting = Counter(self.p.names[node] for node in self.queue)
         load = Load(
             workers=len(present),
             coming=fleet.coming,
             queued=len(self.queue),
-            processing=sum(fleet.running[w] + len(fleet.given[w]) for w in present),
+            processing=sum(fleet.calls(w) for w in present),
             occupancy=sum(fleet.backlog[w] for w in present)
-            + sum(n * self._usual(name) for name, n in waiting.items()),
+            + sum(n * self._usual(name) for name, n in enumerate(self.queued) if n),
             idle=len(needless),
-            memory_used=sum(self.memory.stored[w] for w in present),
+            memory_used=sum(self.memory.held(w) for w in present),
             memory=self.size.memory * len(present),
         )
         change = self.adaptive.change(load) if self.adaptive else 0
         for _ in range(change):
             self._ask(self.size.startup)
-        for worker in needless[: max(-change, 0)]:
+        # Those that have not come yet go first.
+        for worker in [*fleet.expected(), *needless][: max(-change, 0)]:
             self._dismiss(worker)
-        if self._goes_on():
+        if self._goes_on() and (self.active or self.events or change):
             self._later(INTERVAL, _TICK)
 
     def _dismiss(self, worker: int) -> None:
         heir = self.fleet.leave(worker, self.now)
+        self.memory.forget(worker)
         # What only it holds is moved; the time for that is not counted.
-        for where in self.where:
+        for node, where in enumerate(self.where):
             if worker in where:
-                where.remove(worker)
+                where.discard(worker)
                 if heir is not None and not where:
-                    where.append(heir)
+                    where.add(heir)
+                    self.memory.store(heir, self.p.output[node])
 
-    # Which call runs where.
+    # Which call goes to which worker.
 
     def _usual(self, name: int) -> float:
         """Give the seconds that a task is expected to take: the mean so far."""
         return self.spent[name] / self.done[name] if self.done[name] else UNKNOWN
 
-    def _count(self, node: int, worker: int) -> None:
-        self.expected[node] = self._usual(self.p.names[node])
-        self.fleet.backlog[worker] += self.expected[node]
-
     def _assign(self, node: int) -> None:
         """Give a call that is ready to a worker, or put it into the queue."""
         fleet = self.fleet
-        needs = self.p.needs[node]
-        best, soonest, fetch = self._best_holder(needs) if needs else (-1, math.inf, 0.0)
-        idle = fleet.an_idle_one()
-        if best >= 0 and idle is not None and soonest > 0.0:
-            elsewhere = self._fetch(needs, idle)
-            if elsewhere < soonest:
-                best, fetch = idle, elsewhere
-        if best < 0:
-            heapq.heappush(self.queue, node)
-            if idle is not None:
-                self._feed(idle)
-            return
-        self._count(node, best)
-        fleet.give(best, (node, self.now, fetch))
-        if fleet.free[best]:
-            self._feed(best)
-        elif idle is not None:
-            self._balance_later()
-
-    def _best_holder(self, needs: Sequence[int]) -> tuple[int, float, float]:
-        """Give the holder of an input that would start soonest, when, and its time to fetch."""
-        fleet = self.fleet
-        best, soonest, fetching = -1, math.inf, 0.0
-        holders = dict.fromkeys(worker for need in needs for worker in self.where[need])
-        for worker in list(holders)[:LOOKED_AT]:
-            fetch = self._fetch(needs, worker)
-            stack = 0.0 if fleet.free[worker] else fleet.backlog[worker] / fleet.nthreads
-            if max(stack, fetch) < soonest:
-                best, soonest, fetching = worker, max(stack, fetch), fetch
-        return best, soonest, fetching
-
-    def _fetch(self, needs: Sequence[int], worker: int) -> float:
-        """Give the seconds for which a worker fetches what it does not have."""
-        where = self.where
-        missing = [need for need in needs if worker not in where[need]]
-        if not missing:
-            return 0.0
-        output = self.p.output
-        return self.work.latency + sum(output[need] for need in missing) / self.work.bandwidth
-
-    def _feed(self, worker: int) -> None:
-        """Give a worker's free threads what it was given, what is queued, or another's."""
-        fleet, queue = self.fleet, self.queue
-        given = fleet.given[worker]
-        while fleet.free[worker]:
-            if given and (not queue or given[0][0] < queue[0]):
-                if not self._fits(given[0][0], worker):
-                    break
-                node, since, fetch = fleet.take(worker)
-                fleet.backlog[worker] -= self.expected[node]
-            elif queue:
-                if not self._fits(queue[0], worker):
-                    break
-                node, since = heapq.heappop(queue), self.now
-                fetch = self._fetch(self.p.needs[node], worker)
-            elif (stolen := self._steal(worker)) is not None:
-                node, since, fetch = stolen
-            else:
-                fleet.set_idle(worker, idle=True)
+        needs, name = self.p.needs[node], self.p.names[node]
+        if not fleet.n_alive or self.groups.rootlike(name, fleet.n_alive * fleet.nthreads):
+            worker = None if self.queue else fleet.least_busy(self.slots)
+            if worker is None:
+                self.number += 1
+                self.queued[name] += 1
+                heapq.heappush(self.queue, (self.rank[node], self.number, node))
                 return
-            self._start(node, worker, since + fetch)
-        fleet.set_idle(worker, idle=False)
+        elif needs:
+            worker = self._soonest(needs)
+        else:
+            worker = fleet.next_one()
+        self._give(node, worker)
 
-    def _fits(self, node: int, worker: int) -> bool:
-        return not self.fleet.running[worker] or self.memory.allows(worker, self.p.grows[node])
-
-    def _steal(self, thief: int) -> tuple[int, float, float] | None:
-        """Take a call from the worker with the longest backlog, if it starts sooner here."""
+    def _soonest(self, needs: Sequence[int]) -> int:
+        """Give the holder of an input on which a call is expected to start soonest."""
         fleet = self.fleet
-        if not fleet.loaded:
-            return None
-        victim = max(fleet.loaded, key=lambda worker: (fleet.backlog[worker], -worker))
-        node = fleet.given[victim][0][0]
-        fetch = self._fetch(self.p.needs[node], thief)
-        # A task that takes longer than usual is expected to take as long again.
-        longer = self.now - self.began[victim]
-        if fetch >= max(fleet.backlog[victim] / fleet.nthreads, longer):
+        # What many workers have says little about where to go.
+        spread = [self.where[need] for need in needs]
+        few = [where for where in spread if len(where) <= MANY] or spread[:1]
+        holders = itertools.islice(dict.fromkeys(itertools.chain(*few)), MANY)
+        best, least = -1, (math.inf, 0)
+        for worker in holders:
+            cost = fleet.backlog[worker] / fleet.nthreads + self._moving(needs, worker)
+            if (cost, self.memory.stored[worker]) < least:
+                best, least = worker, (cost, self.memory.stored[worker])
+        return best
+
+    def _moving(self, needs: Sequence[int], worker: int) -> float:
+        """Give the seconds that it takes to move to a worker what it does not have."""
+        where, output = self.where, self.p.output
+        return (
+            sum(output[need] for need in needs if worker not in where[need]) / self.work.bandwidth
+        )
+
+    def _give(self, node: int, worker: int) -> None:
+        """Let a call wait for a thread of a worker, which fetches its inputs meanwhile."""
+        fetched = self.now
+        if needs := self.p.needs[node]:
+            if not all(worker in self.where[need] for need in needs):
+                fetched += self.work.latency + self._moving(needs, worker)
+            for need in needs:
+                if worker not in self.where[need]:
+                    self.where[need].add(worker)
+                    self.memory.store(worker, self.p.output[need])
+        self.number += 1
+        self.expected[node] = self._usual(self.p.names[node])
+        self.fleet.give(worker, (self.rank[node], self.number, node, fetched), self.expected[node])
+        self._run_next(worker)
+        if self.fleet.given[worker]:
             self._balance_later()
-            return None
-        fleet.take(victim)
-        fleet.backlog[victim] -= self.expected[node]
-        return node, self.now, fetch
+
+    def _refill(self, worker: int) -> None:
+        """Give a worker that has room what is queued, and its threads what it has."""
+        fleet = self.fleet
+        while self.queue and fleet.calls(worker) < self.slots:
+            node = heapq.heappop(self.queue)[2]
+            self.queued[self.p.names[node]] -= 1
+            self._give(node, worker)
+        self._run_next(worker)
+        if fleet.calls(worker) < self.slots:
+            fleet.has_room(worker)
+            if fleet.loaded and fleet.calls(worker) < fleet.nthreads:
+                self._balance_later()
 
     def _balance_later(self) -> None:
         if not self.balancing:
             self.balancing = True
-            self._later(BALANCE, _BALANCE)
+            # Dask looks at times of its own: half an interval later, on average.
+            self._later(BALANCE / 2, _BALANCE)
 
     def _balance(self) -> None:
-        """Let idle workers look again for calls that wait elsewhere."""
+        """Let workers without enough to do take calls from those with the longest backlogs."""
+        fleet = self.fleet
         self.balancing = False
-        while self.fleet.loaded and (idle := self.fleet.an_idle_one()) is not None:
-            self._feed(idle)
-            if self.balancing:
+        thieves = [w for w in fleet.present() if fleet.calls(w) < fleet.nthreads]
+        if not thieves:
+            return
+        for victim in sorted(fleet.loaded, key=lambda w: (-fleet.backlog[w], w)):
+            for call in sorted(fleet.given[victim]):
+                if not thieves or not self._moves(call[2], victim, thieves[0]):
+                    break
+                fleet.take(victim, call)
+                self._give(call[2], thieves[0])
+                if fleet.calls(thieves[0]) >= fleet.nthreads:
+                    del thieves[0]
+            if not thieves:
                 return
+        if fleet.loaded and thieves:
+            self._balance_later()
+
+    def _moves(self, node: int, victim: int, thief: int) -> bool:
+        """Tell whether a call moves, as ``WorkStealing.balance`` weighs it."""
+        fleet, needs = self.fleet, self.p.needs[node]
+        usual = self._usual(self.p.names[node])
+        there = fleet.backlog[thief] + self._moving(needs, thief) + usual
+        return there <= fleet.backlog[victim] - (self._moving(needs, victim) + usual) / 2
+
+    def _run_next(self, worker: int) -> None:
+        """Start what waits for a worker's free threads."""
+        fleet = self.fleet
+        while fleet.free[worker] and fleet.given[worker]:
+            grows = self.p.grows[fleet.given[worker][0][2]]
+            if fleet.running[worker] and not self.memory.allows(worker, grows):
+                return
+            call = fleet.take(worker)
+            self._start(call[2], worker, call[3])
 
     def _start(self, node: int, worker: int, fetched: float) -> None:
-        self.code.count(self.now, tasks_run=self.active > 0)
+        self.code.count(self.now, tasks_run=self._tasks_run())
         fleet, memory = self.fleet, self.memory
         start = max(self.now, fleet.freed_at[worker] + self.work.overhead)
         if fetched > start:
             self.delayed += fetched - start
             start = fetched
-        inputs = 0
-        for need in self.p.needs[node]:
-            inputs += self.p.output[need]
-            if worker not in self.where[need]:
-                self.where[need].append(worker)
-                memory.store(worker, self.p.output[need])
+        inputs = sum(self.p.output[need] for need in self.p.needs[node])
         delay = memory.start(worker, self.p.grows[node], inputs)
         if memory.fault is not None:
             self.fault = f"a {self.work.nodes[node].task!r} {memory.fault}"
@@ -329,30 +349,24 @@ class _Simulation:
             fleet.cold[worker] = False
             delay += self.work.warmup
         end = start + delay + self.takes[node]
-        self.began[worker] = start
-        fleet.free[worker] -= 1
-        fleet.running[worker] += 1
+        fleet.start(worker, self.expected[node])
         self.active += 1
-        self._count(node, worker)
         self.busy += end - start
         if self.placed is not None:
             self.placed.append(Placed(node=node, worker=worker, start=start, end=end))
         self._later(end - self.now, _FINISH, node, worker)
 
     def _finish(self, node: int, worker: int) -> None:
-        self.code.count(self.now, tasks_run=self.active > 0)
-        fleet, p = self.fleet, self.p
+        self.code.count(self.now, tasks_run=self._tasks_run())
+        p = self.p
         name = p.names[node]
         self.done[name] += 1
         self.spent[name] += self.takes[node]
-        fleet.backlog[worker] -= self.expected[node]
-        fleet.free[worker] += 1
-        fleet.running[worker] -= 1
-        fleet.freed_at[worker] = self.now
+        self.fleet.finish(worker, self.expected[node], self.now)
         self.active -= 1
         self.left -= 1
         self.ended[node] = 1
-        self.where[node].append(worker)
+        self.where[node].add(worker)
         self.memory.finish(worker, p.grows[node], p.output[node])
         self._release(node)
         for need in p.needs[node]:
@@ -362,7 +376,7 @@ class _Simulation:
             self.missing[other] -= 1
             if not self.missing[other] and self.sent[other]:
                 self._assign(other)
-        self._feed(worker)
+        self._refill(worker)
         if self.code.goes_on(node):
             self._end_step()
 

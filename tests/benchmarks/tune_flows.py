@@ -7,19 +7,20 @@ import time
 from typing import Any
 
 from prefect import Flow, flow, task
+from prefect.cache_policies import NO_CACHE
 
 MB = 1_000_000
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def wait(seconds: float, *inputs: Any, size: int = 0) -> bytes:
-    """Take a time without computing, and give back so many bytes."""
+    """Take a time without computing, and give back so many bytes; inputs are not hashed."""
     del inputs
     time.sleep(seconds)
     return bytes(size)
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def hold(seconds: float, size: int) -> bytes:
     """Take a time with so many bytes in memory, and give back a tenth of them."""
     held = bytearray(size)
@@ -91,17 +92,17 @@ def skewed_map(seed: int) -> None:
 
 @flow
 def memory_heavy(seed: int) -> None:
-    """Run 64 tasks with 100 MB of memory each."""
-    hold.map(times(seed, 64, 0.8), 100 * MB).wait()
+    """Run 64 tasks with 40 MB of memory each."""
+    hold.map(times(seed, 64, 0.8), 40 * MB).wait()
 
 
 @flow
 def transfer_heavy(seed: int) -> None:
-    """Make 24 results of 20 MB, and take six of them with each of 24 further tasks."""
+    """Make 24 results of 10 MB, and take four of them with each of 24 further tasks."""
     draws = iter(times(seed, 48, 1.0))
-    parts = [wait.submit(next(draws), size=20 * MB) for _ in range(24)]
+    parts = [wait.submit(next(draws), size=10 * MB) for _ in range(24)]
     taken = [
-        wait.submit(next(draws), *(parts[(i * 5 + j * 7) % 24] for j in range(6)))
+        wait.submit(next(draws), *(parts[(i * 5 + j * 7) % 24] for j in range(4)))
         for i in range(24)
     ]
     for one in taken:

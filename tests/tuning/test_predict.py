@@ -30,7 +30,7 @@ def mapped(*seconds: float, **more: Any) -> Any:
 
 def test_the_recorded_size_takes_what_it_took() -> None:
     """With the durations as they were."""
-    report = mapped(1.0, 2.0, 1.0, 2.0, 1.0, 1.0)
+    report = mapped(*[1.0] * 6)
     assert Model.of([report]).glance(Size(n_workers=2)).seconds.likely == pytest.approx(
         report.duration
     )
