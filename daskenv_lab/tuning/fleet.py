@@ -79,16 +79,17 @@ class Fleet:
         self.coming += 1
         return len(self.free) - 1
 
-    def arrive(self, worker: int, now: float) -> None:
-        """Take note of a worker that has come, unless nobody wants it any more."""
+    def arrive(self, worker: int, now: float) -> bool:
+        """Take note of a worker that has come, and tell whether it is still wanted."""
         if self.left[worker] < math.inf:
-            return
+            return False
         self.coming -= 1
         self.alive[worker] = True
         self.came[worker] = now
         self.free[worker] = self.nthreads
         self.n_alive += 1
         self.has_room(worker)
+        return True
 
     def leave(self, worker: int, now: float) -> int | None:
         """Take note of a worker that goes, and say who takes over what it holds."""
@@ -151,14 +152,10 @@ class Fleet:
         self.loaded.add(worker)
         self.has_room(worker)
 
-    def take(self, worker: int, call: Call | None = None) -> Call:
-        """Take the first call that waits for a worker, or a certain one."""
+    def take(self, worker: int) -> Call:
+        """Take the first call that waits for a worker."""
         given = self.given[worker]
-        if call is None:
-            call = heapq.heappop(given)
-        else:
-            given.remove(call)
-            heapq.heapify(given)
+        call = heapq.heappop(given)
         self.backlog[worker] -= self.expected_of.pop(call[2])
         if not given:
             self.loaded.discard(worker)

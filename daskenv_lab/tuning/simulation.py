@@ -179,9 +179,9 @@ class _Simulation:
             self._arrive(worker)
 
     def _arrive(self, worker: int) -> None:
-        self.fleet.arrive(worker, self.now)
-        self._refill(worker)
-        self._balance_later()
+        if self.fleet.arrive(worker, self.now):
+            self._refill(worker)
+            self._balance_later()
 
     def _look_at_load(self) -> None:
         fleet = self.fleet
@@ -305,11 +305,12 @@ class _Simulation:
         if not thieves:
             return
         for victim in sorted(fleet.loaded, key=lambda w: (-fleet.backlog[w], w)):
-            for call in sorted(fleet.given[victim]):
-                if not thieves or not self._moves(call[2], victim, thieves[0]):
+            while thieves and fleet.given[victim]:
+                node = fleet.given[victim][0][2]
+                if not self._moves(node, victim, thieves[0]):
                     break
-                fleet.take(victim, call)
-                self._give(call[2], thieves[0])
+                fleet.take(victim)
+                self._give(node, thieves[0])
                 if fleet.calls(thieves[0]) >= fleet.nthreads:
                     del thieves[0]
             if not thieves:

@@ -169,6 +169,14 @@ def test_adaptive_scaling() -> None:
     assert run(work, 8).seconds <= told.seconds
 
 
+def test_workers_that_are_not_wanted_any_more() -> None:
+    """Asked for, and let go of before they came: they are given nothing, and paid until then."""
+    told = run(sent(*[node(1.0)] * 30), 1, maximum=6, startup=5.0, fresh=True)
+    assert told.fault is None
+    assert {p.worker for p in told.placed} <= set(range(6))
+    assert all(until - since <= told.seconds for since, until in told.workers)
+
+
 def test_a_cluster_of_nobody() -> None:
     """It would never end, and says so; adaptive from zero it does."""
     told = run(sent(node(1.0)), 0)
@@ -233,11 +241,11 @@ def works(draw: st.DrawFn) -> Work:
 
 
 @settings(max_examples=150, deadline=None)
-@given(works(), st.integers(1, 5), st.integers(1, 3), st.booleans())
-def test_what_always_holds(work: Work, n_workers: int, nthreads: int, adaptive: bool) -> None:
+@given(works(), st.integers(1, 5), st.integers(1, 3), st.sampled_from([None, 0, 2, 7]))
+def test_what_always_holds(work: Work, n_workers: int, nthreads: int, further: int | None) -> None:
     """Each task runs once, after what it needs, on a thread of its own; no bound is beaten."""
-    maximum = n_workers + 2 if adaptive else None
-    told = run(work, n_workers, nthreads=nthreads, maximum=maximum, startup=1.0)
+    maximum = None if further is None else n_workers + further
+    told = run(work, n_workers, nthreads=nthreads, maximum=maximum, startup=2.5)
     assert told.fault is None
     assert sorted(p.node for p in told.placed) == list(range(len(work.nodes)))
     ends = {p.node: p.end for p in told.placed}
