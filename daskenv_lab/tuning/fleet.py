@@ -6,6 +6,8 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
+from daskenv_lab.tuning.adaptive import Load
+
 if TYPE_CHECKING:
     from daskenv_lab.tuning.memory import Memory
 
@@ -35,6 +37,9 @@ class Fleet:
 
         self.free: list[int] = []
         """Threads without a task."""
+
+        self.calls: list[int] = []
+        """Calls that it runs or has been given."""
 
         self.running: list[int] = []
         self.given: list[list[Call]] = []
@@ -67,6 +72,7 @@ class Fleet:
         """Take note of one more worker that was asked for, and give its number."""
         self.free.append(0)
         self.running.append(0)
+        self.calls.append(0)
         self.given.append([])
         self.backlog.append(0.0)
         self.freed_at.append(-math.inf)
@@ -91,8 +97,8 @@ class Fleet:
         self.has_room(worker)
         return True
 
-    def leave(self, worker: int, now: float) -> int | None:
-        """Take note of a worker that goes, and say who takes over what it holds."""
+    def leave(self, worker: int, now: float) -> None:
+        """Take note of a worker that goes."""
         if self.alive[worker]:
             self.n_alive -= 1
         else:
@@ -100,13 +106,40 @@ class Fleet:
         self.alive[worker] = False
         self.free[worker] = 0
         self.left[worker] = now
-        return next((w for w, alive in enumerate(self.alive) if alive), None)
 
-    def expected(self) -> list[int]:
-        """Give the workers that were asked for, and are not there yet."""
-        if not self.coming:
-            return []
-        return [w for w, at in enumerate(self.came) if at == self.left[w] == math.inf]
+    def leaving(self, n: int) -> set[int]:
+        """Choose workers to let go of: those that have not come yet, then those without a call.
+
+        One stays to hold the results, if there was one.
+        """
+        coming = [w for w, at in enumerate(self.came) if at == self.left[w] == math.inf]
+        chosen = [*coming, *self.needless()][:n]
+        last = set(self.present())
+        return set(chosen[:-1] if last and last <= set(chosen) else chosen)
+
+    def load(self, *, queued: int, waiting: float, limit: int) -> Load:
+        """Say what there is to do.
+
+        Parameters
+        ----------
+        queued : int
+            Calls that no worker has been given.
+        waiting : float
+            Seconds that they are expected to take.
+        limit : int
+            Bytes that each worker may use.
+        """
+        present = self.present()
+        return Load(
+            workers=len(present),
+            coming=self.coming,
+            queued=queued,
+            processing=sum(self.calls[w] for w in present),
+            occupancy=waiting + sum(self.backlog[w] for w in present),
+            idle=len(self.needless()),
+            memory_used=sum(self.memory.held(w) for w in present),
+            memory=limit * len(present),
+        )
 
     def present(self) -> list[int]:
         """Give the workers that are there."""
@@ -114,21 +147,17 @@ class Fleet:
 
     def needless(self) -> list[int]:
         """Give the workers that are there with nothing to do."""
-        return [w for w in self.present() if not self.running[w] and not self.given[w]]
-
-    def calls(self, worker: int) -> int:
-        """Give the number of calls that a worker runs or has been given."""
-        return self.running[worker] + len(self.given[worker])
+        return [w for w in self.present() if not self.calls[w]]
 
     def has_room(self, worker: int) -> None:
         """Take note of a worker that could be given more."""
-        heapq.heappush(self._roomy, (self.calls(worker), worker))
+        heapq.heappush(self._roomy, (self.calls[worker], worker))
 
     def least_busy(self, slots: int) -> int | None:
         """Give the worker with the fewest calls, if that is fewer than it may have."""
         while self._roomy:
             calls, worker = self._roomy[0]
-            if self.alive[worker] and self.calls(worker) == calls < slots:
+            if self.alive[worker] and self.calls[worker] == calls < slots:
                 return worker
             heapq.heappop(self._roomy)
         return None
@@ -150,12 +179,13 @@ class Fleet:
         self.backlog[worker] += expected
         self.expected_of[call[2]] = expected
         self.loaded.add(worker)
-        self.has_room(worker)
+        self.calls[worker] += 1
 
     def take(self, worker: int) -> Call:
-        """Take the first call that waits for a worker."""
+        """Take the first call that waits for a worker; if it does not start, it goes elsewhere."""
         given = self.given[worker]
         call = heapq.heappop(given)
+        self.calls[worker] -= 1
         self.backlog[worker] -= self.expected_of.pop(call[2])
         if not given:
             self.loaded.discard(worker)
@@ -165,12 +195,14 @@ class Fleet:
         """Take note of a call that begins."""
         self.free[worker] -= 1
         self.running[worker] += 1
+        self.calls[worker] += 1
         self.backlog[worker] += expected
 
     def finish(self, worker: int, expected: float, now: float) -> None:
         """Take note of a call that ended."""
         self.free[worker] += 1
         self.running[worker] -= 1
+        self.calls[worker] -= 1
         self.backlog[worker] -= expected
         self.freed_at[worker] = now
 

@@ -32,6 +32,11 @@ class FlowCode:
         self._pending = 0
         self._since: float | None = None
 
+    @property
+    def works(self) -> bool:
+        """Whether it works now, and does not wait."""
+        return self._since is not None
+
     def begin(self, now: float, *, tasks_run: bool) -> float | None:
         """Begin the next step, and give the seconds that it works; None after the last."""
         if self._step >= len(self._steps):

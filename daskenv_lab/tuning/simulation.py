@@ -13,7 +13,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from daskenv_lab.tuning.adaptive import INTERVAL, Adaptive, Load
+from daskenv_lab.tuning.adaptive import INTERVAL, Adaptive
 from daskenv_lab.tuning.fleet import Fleet
 from daskenv_lab.tuning.flowcode import FlowCode
 from daskenv_lab.tuning.groups import Groups, slots
@@ -184,36 +184,26 @@ class _Simulation:
             self._balance_later()
 
     def _look_at_load(self) -> None:
-        fleet = self.fleet
-        present, needless = fleet.present(), fleet.needless()
-        load = Load(
-            workers=len(present),
-            coming=fleet.coming,
-            queued=len(self.queue),
-            processing=sum(fleet.calls(w) for w in present),
-            occupancy=sum(fleet.backlog[w] for w in present)
-            + sum(n * self._usual(name) for name, n in enumerate(self.queued) if n),
-            idle=len(needless),
-            memory_used=sum(self.memory.held(w) for w in present),
-            memory=self.size.memory * len(present),
-        )
+        usual = (n * self._usual(name) for name, n in enumerate(self.queued) if n)
+        load = self.fleet.load(queued=len(self.queue), waiting=sum(usual), limit=self.size.memory)
         change = self.adaptive.change(load) if self.adaptive else 0
         for _ in range(change):
             self._ask(self.size.startup)
-        # Those that have not come yet go first.
-        for worker in [*fleet.expected(), *needless][: max(-change, 0)]:
-            self._dismiss(worker)
+        if change < 0:
+            self._dismiss(self.fleet.leaving(-change))
         if self._goes_on() and (self.active or self.events or change):
             self._later(INTERVAL, _TICK)
 
-    def _dismiss(self, worker: int) -> None:
-        heir = self.fleet.leave(worker, self.now)
-        self.memory.forget(worker)
-        # What only it holds is moved; the time for that is not counted.
+    def _dismiss(self, workers: set[int]) -> None:
+        for worker in workers:
+            self.fleet.leave(worker, self.now)
+            self.memory.forget(worker)
+        # What only they hold is moved; the time for that is not counted.
+        heir = next(iter(self.fleet.present()), None)
         for node, where in enumerate(self.where):
-            if worker in where:
-                where.discard(worker)
-                if heir is not None and not where:
+            if where and not where.isdisjoint(workers):
+                where -= workers
+                if not where and heir is not None:
                     where.add(heir)
                     self.memory.store(heir, self.p.output[node])
 
@@ -274,21 +264,24 @@ class _Simulation:
         self.number += 1
         self.expected[node] = self._usual(self.p.names[node])
         self.fleet.give(worker, (self.rank[node], self.number, node, fetched), self.expected[node])
-        self._run_next(worker)
-        if self.fleet.given[worker]:
+        if self.fleet.free[worker]:
+            self._run_next(worker)
+        if self.fleet.calls[worker] < self.slots:
+            self.fleet.has_room(worker)
+        elif self.fleet.given[worker] and not self.balancing:
             self._balance_later()
 
     def _refill(self, worker: int) -> None:
         """Give a worker that has room what is queued, and its threads what it has."""
         fleet = self.fleet
-        while self.queue and fleet.calls(worker) < self.slots:
+        while self.queue and fleet.calls[worker] < self.slots:
             node = heapq.heappop(self.queue)[2]
             self.queued[self.p.names[node]] -= 1
             self._give(node, worker)
         self._run_next(worker)
-        if fleet.calls(worker) < self.slots:
+        if fleet.calls[worker] < self.slots:
             fleet.has_room(worker)
-            if fleet.loaded and fleet.calls(worker) < fleet.nthreads:
+            if fleet.loaded and fleet.calls[worker] < fleet.nthreads:
                 self._balance_later()
 
     def _balance_later(self) -> None:
@@ -301,7 +294,7 @@ class _Simulation:
         """Let workers without enough to do take calls from those with the longest backlogs."""
         fleet = self.fleet
         self.balancing = False
-        thieves = [w for w in fleet.present() if fleet.calls(w) < fleet.nthreads]
+        thieves = [w for w in fleet.present() if fleet.calls[w] < fleet.nthreads]
         if not thieves:
             return
         for victim in sorted(fleet.loaded, key=lambda w: (-fleet.backlog[w], w)):
@@ -311,7 +304,7 @@ class _Simulation:
                     break
                 fleet.take(victim)
                 self._give(node, thieves[0])
-                if fleet.calls(thieves[0]) >= fleet.nthreads:
+                if fleet.calls[thieves[0]] >= fleet.nthreads:
                     del thieves[0]
             if not thieves:
                 return
@@ -336,7 +329,8 @@ class _Simulation:
             self._start(call[2], worker, call[3])
 
     def _start(self, node: int, worker: int, fetched: float) -> None:
-        self.code.count(self.now, tasks_run=self._tasks_run())
+        if self.code.works:
+            self.code.count(self.now, tasks_run=self._tasks_run())
         fleet, memory = self.fleet, self.memory
         start = max(self.now, fleet.freed_at[worker] + self.work.overhead)
         if fetched > start:
@@ -358,7 +352,8 @@ class _Simulation:
         self._later(end - self.now, _FINISH, node, worker)
 
     def _finish(self, node: int, worker: int) -> None:
-        self.code.count(self.now, tasks_run=self._tasks_run())
+        if self.code.works:
+            self.code.count(self.now, tasks_run=self._tasks_run())
         p = self.p
         name = p.names[node]
         self.done[name] += 1
