@@ -169,6 +169,10 @@ class FlowRunReport:
     measures: Mapping[str, float] = field(default_factory=dict)
     """The flow's parameters as numbers: ``{"rate": 0.5, "len(x)": 3.0}``."""
 
+    ticks: bool = False
+    """Whether it could end at whole seconds of its own only: Prefect waits for the thread that
+    tells of a synchronous flow's heartbeat, which looks up once a second."""
+
     url: str | None = None
     """The flow run's page in the Prefect API's user interface."""
 

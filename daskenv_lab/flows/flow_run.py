@@ -299,6 +299,7 @@ def _report(
         workers=measurement.workers,
         bandwidth=measurement.bandwidth,
         measures=measures_of(parameters),
+        ticks=not flow.isasync,
         bytes_moved=measurement.bytes_moved,
         peak_memory=measurement.peak_memory,
         cluster_size=tuple(measurement.cluster_size),

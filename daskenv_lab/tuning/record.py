@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 KEPT = 1.0
 """Seconds after its last dependant's end for which a result must stay to count as held."""
 
+TICK = 1.0
+"""Seconds between two looks of the thread for which Prefect waits; ``flow_engine`` has them."""
+
 TOGETHER = 1e-3
 """Seconds between two calls up to which they count as sent together, as those of a map are."""
 
@@ -55,6 +58,9 @@ def _refuse(report: FlowRunReport) -> None:
         )
 
 
+_Step = tuple[float, tuple[int, ...], list[int]]
+
+
 class _Reading:
     """A report's task runs, gathered by Dask task."""
 
@@ -88,6 +94,7 @@ class _Reading:
             warmup=self._warmup(),
             bandwidth=bandwidth,
             latency=self._latency(bandwidth),
+            phase=report.duration % TICK if report.ticks else None,
             worker_memory=round(_median(worker.memory for worker in report.workers)),
         )
 
@@ -156,7 +163,7 @@ class _Reading:
         events = [(at, at, (), (node,)) for node, at in sends.items()] + [
             (wait.ended, wait.began, wait.task_runs, ()) for wait in self.report.waits
         ]
-        steps: list[tuple[float, tuple[int, ...], list[int]]] = []
+        steps: list[_Step] = []
         now = late = 0.0
         for until, since, places, sent in sorted(events, key=lambda event: event[0]):
             work = max(since - now, 0.0) + late
@@ -170,8 +177,27 @@ class _Reading:
             ended = max((self.ends[place] for place in places), default=until)
             late = until - min(max(ended, since), until)
         rest = max(self.report.duration - now, 0.0) + late
-        found = [Step(seconds=work, waits=waits, sends=tuple(sent)) for work, waits, sent in steps]
-        return (*found, Step(seconds=rest))
+        steps.append((rest, (), []))
+        if self.report.ticks:
+            steps = self._without_tick(steps)
+        return tuple(Step(seconds=work, waits=waits, sends=tuple(s)) for work, waits, s in steps)
+
+    def _without_tick(self, steps: list[_Step]) -> list[_Step]:
+        """Take the waiting for the next whole second out of what the flow does in the end.
+
+        What the flow itself did then is not known: of less than a second it is taken to be
+        nothing, and of more half a second was waiting, on average.
+        """
+        tail = self.report.duration - max(self.ends, default=self.report.duration)
+        waited = tail if tail < TICK else TICK / 2
+        kept = list(steps)
+        for place in range(len(steps) - 1, -1, -1):
+            work, waits, sent = steps[place]
+            if sent or waited <= 0:
+                break
+            kept[place] = (max(work - waited, 0.0), waits, sent)
+            waited -= work
+        return kept
 
     def _overhead(self) -> float:
         """Give the usual gap between two tasks on a thread, the second of which was ready."""

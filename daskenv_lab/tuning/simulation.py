@@ -135,13 +135,14 @@ class _Simulation:
                 self._look_at_load()
         if self.left and self.fault is None:
             self.fault = f"{self.left} tasks would never run, as no worker is there for them"
+        self.now = self.work.end(self.now)
         return self._told()
-
-    def _tasks_run(self) -> bool:
-        return self.active > 0 or bool(self.queue)
 
     def _goes_on(self) -> bool:
         return self.left > 0 or not self.code.done
+
+    def _tasks_run(self) -> bool:
+        return self.active > 0 or bool(self.queue)
 
     def _later(self, delay: float, kind: int, one: int = 0, other: int = 0) -> None:
         self.number += 1

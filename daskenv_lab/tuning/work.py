@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -75,8 +76,23 @@ class Work:
     latency: float = 0.0
     """Seconds that fetching takes besides, for each task that fetches."""
 
+    phase: float | None = None
+    """If it can end at times a second apart only: when the first of them is, in seconds."""
+
     worker_memory: int = 0
     """Bytes of a worker's process that holds nothing."""
+
+    def end(self, seconds: float) -> float:
+        """Give the end of a run whose last work is over after so many seconds.
+
+        Examples
+        --------
+        >>> Work(nodes=(), steps=(), phase=0.25).end(2.5)
+        3.25
+        """
+        if self.phase is None:
+            return seconds
+        return self.phase + max(math.ceil(seconds - self.phase - 1e-9), 0)
 
     @property
     def total(self) -> float:

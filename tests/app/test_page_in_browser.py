@@ -87,6 +87,20 @@ def test_a_flow_is_run_from_its_form(page: Watched) -> None:
     keep(shown, "page-runs", "body")
 
 
+def test_it_is_tuned(page: Watched) -> None:
+    """The run of before says what other sizes would take, in a plot and timelines."""
+    shown = page.page
+    tab(page, "Tune")
+    before = until(lambda: shown.evaluate(CANVASES))
+    shown.get_by_label("Flow").last.select_option("halves")
+    shown.get_by_text("daskenv_lab.tune(name='browsed', flow='halves')").wait_for()
+    shown.get_by_role("button", name="Tune", exact=True).click()
+    shown.get_by_text("clusters stand out").wait_for()
+    shown.get_by_text("As it would run on ").wait_for()
+    until(lambda: shown.evaluate(CANVASES) not in ([], before))
+    keep(shown, "page-tune", "body")
+
+
 def test_it_is_exported_and_taken_down(page: Watched) -> None:
     """The preview holds what runs, and a second click takes the cluster down."""
     shown = page.page

@@ -28,31 +28,41 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 SIZES = (1, 2, 4, 8, 16)
 RECORDED_ON = 2
 FITTED, SHOWN = 11, 29
-"""Seeds: of the recorded runs, and of those that are predicted."""
+"""Seeds: of the recorded runs, and of those that are predicted; other ones for each shape."""
 
 
 def measure(folder: Path, shapes: list[str]) -> None:
-    """Run the flows for real, and keep their reports in a folder."""
+    """Run the flows for real that a folder has no report of yet, and keep their reports there."""
     import distributed
 
     from daskenv_lab.flows.flow_run import run_flow
     from tests.benchmarks.tune_flows import SHAPES, warm_up
 
-    for n in SIZES:
+    wanted = [
+        (n, shape, seed)
+        for n in SIZES
+        for shape in shapes
+        for seed in ([FITTED, SHOWN] if n == RECORDED_ON else [SHOWN])
+        if not _path(folder, shape, n, seed).exists()
+    ]
+    for n in sorted({n for n, _, _ in wanted}):
         with distributed.LocalCluster(
             n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as cluster:
             for _ in range(2):
                 run_flow(warm_up, {"n": 4 * n}, on=cluster, progress=False)
-            for shape in shapes:
-                seeds = [FITTED, SHOWN] if n == RECORDED_ON else [SHOWN]
-                for seed in seeds:
-                    report = run_flow(SHAPES[shape], {"seed": seed}, on=cluster, progress=False)
-                    if not report.ok:
-                        raise SystemExit(f"{shape} on {n}: {report} {report.error}")
-                    _path(folder, shape, n, seed).write_bytes(
-                        gzip.compress(json.dumps(report.to_dict()).encode())
-                    )
+            for _, shape, seed in (run for run in wanted if run[0] == n):
+                report = run_flow(
+                    SHAPES[shape],
+                    {"seed": seed + 100 * list(SHAPES).index(shape)},
+                    on=cluster,
+                    progress=False,
+                )
+                if not report.ok:
+                    raise SystemExit(f"{shape} on {n}: {report} {report.error}")
+                _path(folder, shape, n, seed).write_bytes(
+                    gzip.compress(json.dumps(report.to_dict()).encode())
+                )
 
 
 def show(folder: Path, shapes: list[str]) -> None:
@@ -149,9 +159,7 @@ def main() -> None:
         folder = chosen.reports or Path(scratch)
         folder.mkdir(exist_ok=True)
         if "time" in chosen.only:
-            missing = [s for s in chosen.shapes if not _path(folder, s, SIZES[-1], SHOWN).exists()]
-            if missing:
-                measure(folder, missing)
+            measure(folder, chosen.shapes)
             show(folder, chosen.shapes)
         if "speed" in chosen.only:
             speed()

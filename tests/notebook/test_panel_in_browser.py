@@ -25,7 +25,7 @@ def rests(n: int, pause: float = 0.1) -> int:
     return sum(rest.map(range(n), pause=pause).result())""",
     "%daskenv panel --name clicked",
 ]
-TABS = ("Start", "Cluster", "Plots", "Run a flow", "Runs", "Export", "Logs")
+TABS = ("Start", "Cluster", "Plots", "Run a flow", "Runs", "Tune", "Export", "Logs")
 NAMELESS = """() => [...document.querySelectorAll(
     ".daskenv :is(input, select, button, textarea, a, iframe)")].filter((node) =>
         node.offsetParent && !(node.labels?.length || node.getAttribute("aria-label")
@@ -112,6 +112,23 @@ def test_it_grows(lab: Watched) -> None:
     scale.get_by_role("button", name="Scale").click()
     headline(lab, "clicked: 2 workers")
     until(lambda: panel.get_by_text("tls://127.0.0.1").count() == 2)
+
+
+def test_it_is_tuned(lab: Watched) -> None:
+    """A wrong time is told; the run of the form says what other sizes would take."""
+    panel = tab(lab, "Tune")
+    panel.get_by_label("Flow").select_option("rests")
+    deadline = panel.get_by_label("A run may take")
+    deadline.fill("soon")
+    deadline.press("Tab")
+    panel.get_by_text("'soon' is no time; write it as 90, 30m or 2 hours").wait_for()
+    deadline.fill("30s")
+    deadline.press("Tab")
+    panel.get_by_text("tune(name='clicked', flow='rests', deadline=30.0)").wait_for()
+    panel.get_by_role("button", name="Tune", exact=True).click()
+    panel.get_by_text("clusters stand out").wait_for()
+    panel.get_by_role("img", name="As it ran: 8 tasks on 1 workers").wait_for()
+    panel.get_by_text("Cheapest within 30 s: ").wait_for()
 
 
 def test_it_is_exported(lab: Watched) -> None:

@@ -46,6 +46,16 @@ def test_what_the_client_hears_late_is_its_own_work() -> None:
     assert [step.seconds for step in work.steps] == pytest.approx([1.0, 0.0, 7.0])
 
 
+def test_waiting_for_a_whole_second() -> None:
+    """It is not the flow's own work; what is more than a second is, but for half of one."""
+    sent = task_run(0, 1.0, 2.0, submitted=1.0)
+    short = flow_run(sent, waits=(waited(1.0, 3.1, 0),), duration=3.6, ticks=True)
+    assert sum(step.seconds for step in work_of(short).steps) == pytest.approx(1.0)
+    assert work_of(short).phase == pytest.approx(0.6)
+    long = flow_run(sent, waits=(waited(1.0, 3.1, 0),), duration=8.6, ticks=True)
+    assert sum(step.seconds for step in work_of(long).steps) == pytest.approx(1.0 + 5.1)
+
+
 def test_calls_of_a_map_are_sent_together() -> None:
     """The client takes note of each within microseconds."""
     runs = [task_run(i, 1.0 + i, 1.0, submitted=0.5 + i * 1e-5) for i in range(8)]

@@ -130,6 +130,12 @@ def test_what_nobody_sends() -> None:
     assert run(sent(node(1.0)), 0, maximum=0).fault
 
 
+def test_prefects_ticks() -> None:
+    """A run ends at the next of them."""
+    assert run(sent(node(2.5), phase=0.25), 1).seconds == 3.25
+    assert run(sent(node(0.1), phase=0.25), 1).seconds == 0.25
+
+
 def test_tasks_of_tasks() -> None:
     """They are ready when their inputs are."""
     work = Work(nodes=(node(1.0), node(2.0, 0, inner=True)), steps=(Step(sends=(0,)),))
