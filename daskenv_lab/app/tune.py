@@ -131,8 +131,8 @@ class Tune:
             tools="tap",
             tooltips=[("cluster", "@label"), ("takes", "@told"), ("why", "@why")],
         )
-        plot.line("price", "seconds", source=self._points)
-        plot.scatter("price", "seconds", size="size", source=self._points)
+        plot.line("price", "seconds", source=self._points, nonselection_alpha=1.0)
+        plot.scatter("price", "seconds", size="size", source=self._points, nonselection_alpha=0.5)
         return plot
 
 
@@ -144,5 +144,7 @@ def _timeline(source: ColumnDataSource) -> Any:
         x_range=DataRange1d(start=0),
         tooltips=[("task", "@task"), ("from", "@start{0.00} s"), ("to", "@end{0.00} s")],
     )
+    # A row for each worker, without a number that means nothing.
+    plot.yaxis.visible = False
     plot.hbar(y="worker", left="start", right="end", height=0.8, color="color", source=source)
     return plot

@@ -29,7 +29,7 @@ function render({ model, el }) {
     const low = Math.min(...values) * 0.9, high = Math.max(...values) * 1.1;
     const steps = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1)
-      for (const digit of [1, 2, 5]) steps.push(digit * 10 ** power);
+      for (const digit of [1, 2, 3, 5, 7]) steps.push(digit * 10 ** power);
     return steps.filter((step) => step >= low && step <= high);
   }
 

@@ -223,4 +223,4 @@ def _why(prediction: Prediction, candidate: Candidate) -> str:
             f"; a worker holds {memory(most)} at most, so that {memory(candidate.size.memory)} "
             f"leave {room:.0%} of headroom (at least {HEADROOM - 1:.0%} is kept)"
         )
-    return f"{seconds_of(prediction)}: {prediction.limit.why}{kept}"
+    return f"{prediction.limit.why}{kept}"

@@ -103,7 +103,8 @@ def sentences(advice: Advice) -> list[str]:
         ("Knee", advice.knee, ""),
     ):
         if suggestion is not None:
-            told.append(f"{what}{bound}: {size_of(suggestion)}. {suggestion.why}.")
+            took = seconds_of(suggestion.prediction)
+            told.append(f"{what}{bound}: {size_of(suggestion)}, {took}: {suggestion.why}.")
         elif advice.frontier:
             nearest = advice.frontier[-1 if what == "Cheapest" else 0]
             told.append(
