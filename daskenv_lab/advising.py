@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daskenv_lab import config, history, registry
-from daskenv_lab.environments import DaskCloudProviderEnvironment
+from daskenv_lab.environments import DaskCloudProviderEnvironment, RemoteDaskEnvironment
 from daskenv_lab.errors import ReportError, UnknownNameError, did_you_mean
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.tuning import Advice, Conditions, Model, advise, candidates
@@ -44,7 +44,8 @@ def tune(
     flow : str, optional
         The flow's name; by default that of the last run that completed.
     name : str, optional
-        The cluster whose settings are varied; by default the one named by ``daskenv.name``.
+        The cluster whose settings are varied; by default the one named by ``daskenv.name``. If
+        there is none, the default profile's are.
     environment : Environment or str, optional
         Other settings to vary, or a profile's name: what would it be on Fargate?
     reports : sequence of FlowRunReport, optional
@@ -123,7 +124,10 @@ def _environment(given: Environment | str | None, name: str | None) -> Environme
     if given is not None:
         return environment_for(given)
     record = registry.read(config.cluster_name(name))
-    return environment_for(None) if record is None else record.environment
+    # Of an existing scheduler nobody can change the size: a Gateway of its kind of worker is taken.
+    if record is None or isinstance(record.environment, RemoteDaskEnvironment):
+        return environment_for(None)
+    return record.environment
 
 
 def _recorded_on(report: FlowRunReport) -> Environment | None:

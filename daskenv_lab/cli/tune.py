@@ -40,10 +40,12 @@ def tune(
 
     Nothing is started. Each run is given a cluster of its own, as in production, unless --running.
     """
-    from daskenv_lab import advising
+    from daskenv_lab import advising, registry
     from daskenv_lab.cli.tables import columns
     from daskenv_lab.view import tune as view
 
+    if name is not None:
+        registry.known(name)
     advice = advising.tune(name=name, environment=profile, fresh=not running, **wanted)
     if as_json:
         surface.say_json(view.written(advice))

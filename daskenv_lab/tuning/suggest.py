@@ -10,12 +10,15 @@ from daskenv_lab.phrases import memory, span
 from daskenv_lab.tuning.candidates import HEADROOM, described, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from daskenv_lab.environments import Environment
     from daskenv_lab.tuning.candidates import Candidate, Conditions
     from daskenv_lab.tuning.predict import Model, Prediction
 
+
+TRIED = 5
+"""Clusters that are predicted in full where nothing on the frontier keeps a bound."""
 
 GAIN = 0.02
 """The part of the time that a dearer cluster must save at least to be on the frontier."""
@@ -101,15 +104,21 @@ def advise(
     looked = [_glanced(model, candidate, conditions) for candidate in candidates]
     possible = [(c, p) for c, p in looked if not p.fault and math.isfinite(p.seconds.likely)]
     money = any(p.cost is not None for _, p in possible)
-    front = _frontier(possible)
-    shown = [(c, model.predict(c.size, c.rate)) for c, _ in front]
-    said = [Suggestion(environment=c.environment, prediction=p, why=_why(p, c)) for c, p in shown]
+
+    def suggested(candidate: Candidate) -> Suggestion:
+        found = model.predict(candidate.size, candidate.rate)
+        return Suggestion(
+            environment=candidate.environment, prediction=found, why=_why(found, candidate)
+        )
+
+    said = [suggested(candidate) for candidate, _ in _frontier(possible)]
+    said.sort(key=lambda suggestion: price(suggestion.prediction))
     return Advice(
         flow=flow,
         looked_at=len(looked),
         frontier=tuple(said),
-        cheapest=_cheapest(said, deadline),
-        fastest=_fastest(said, budget),
+        cheapest=_least(said, possible, suggested, price, _seconds, deadline),
+        fastest=_least(said, possible, suggested, _seconds, price, budget),
         knee=_knee(said),
         adaptive=_adaptive(possible),
         money=money,
@@ -156,14 +165,30 @@ def _frontier(
     return kept
 
 
-def _cheapest(said: Sequence[Suggestion], deadline: float | None) -> Suggestion | None:
-    within = [s for s in said if deadline is None or s.prediction.seconds.likely <= deadline]
-    return min(within, key=lambda s: price(s.prediction), default=None)
+def _seconds(prediction: Prediction) -> float:
+    return prediction.seconds.likely
 
 
-def _fastest(said: Sequence[Suggestion], budget: float | None) -> Suggestion | None:
-    within = [s for s in said if budget is None or price(s.prediction) <= budget]
-    return min(within, key=lambda s: s.prediction.seconds.likely, default=None)
+def _least(
+    said: Sequence[Suggestion],
+    possible: Iterable[tuple[Candidate, Prediction]],
+    suggested: Callable[[Candidate], Suggestion],
+    wanted: Callable[[Prediction], float],
+    bounded: Callable[[Prediction], float],
+    bound: float | None,
+) -> Suggestion | None:
+    """Give the suggestion with the least of one figure, of those within a bound of another.
+
+    What the frontier leaves out, since it gains little, counts where nothing else keeps the bound.
+    """
+    within = [s for s in said if bound is None or bounded(s.prediction) <= bound]
+    if within or bound is None:
+        return min(within, key=lambda s: wanted(s.prediction), default=None)
+    others = sorted(
+        ((c, p) for c, p in possible if bounded(p) <= bound), key=lambda one: wanted(one[1])
+    )
+    found = (suggested(candidate) for candidate, _ in others[:TRIED])
+    return next((s for s in found if bounded(s.prediction) <= bound), None)
 
 
 def _knee(said: Sequence[Suggestion]) -> Suggestion | None:
@@ -193,17 +218,21 @@ def _adaptive(possible: Sequence[tuple[Candidate, Prediction]]) -> str:
         return "Only one of fixed and adaptive sizes was looked at."
     best, other = (min(ps, key=lambda p: p.seconds.likely) for ps in (fixed, adapting))
     cheap, cheap_other = (min(ps, key=price) for ps in (fixed, adapting))
-    faster = other.seconds.likely < best.seconds.likely * 0.98
-    cheaper = price(cheap_other) < price(cheap) * 0.98
-    figures = (
-        f"the fastest adaptive size takes {seconds_of(other)}, the fastest fixed one "
-        f"{seconds_of(best)}"
-    )
-    if faster or cheaper:
-        return f"Adaptive pays: {figures}."
     asked = max((p.size.maximum or 0) for p in adapting)
+    if other.seconds.likely < best.seconds.likely * (1 - GAIN):
+        return (
+            f"Adaptive pays: its fastest size takes {seconds_of(other)}, the fastest fixed one "
+            f"{seconds_of(best)}."
+        )
+    if price(cheap_other) < price(cheap) * (1 - GAIN):
+        saved = 1 - price(cheap_other) / price(cheap)
+        return (
+            f"Adaptive pays: its cheapest size costs {saved:.0%} less than the cheapest fixed one, "
+            f"and takes {seconds_of(cheap_other)}, where that takes {seconds_of(cheap)}."
+        )
     return (
-        f"Fixed sizes do better: {figures}; while workers start, which takes "
+        f"Fixed sizes do better: the fastest adaptive size takes {seconds_of(other)}, the fastest "
+        f"fixed one {seconds_of(best)}; while workers start, which takes "
         f"{span(other.size.startup)}, adaptive scaling asks for more, up to {asked}."
     )
 

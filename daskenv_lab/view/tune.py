@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,8 @@ def table(advice: Advice) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         rows.append(
             (
                 size_of(suggestion) + (f" ({', '.join(marks)})" if marks else ""),
-                _between(found.seconds.low, found.seconds.high, seconds_of(found)),
-                price_of(found),
+                _time(found),
+                _cost(found),
                 memory(found.peak_memory.high),
                 f"{found.utilisation.likely:.0%}",
                 found.limit.kind,
@@ -95,7 +96,11 @@ def table(advice: Advice) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def sentences(advice: Advice) -> list[str]:
-    """Say what stands out, and why."""
+    """Say what stands out, and why; or that no cluster would do."""
+    if not advice.frontier:
+        return [_none(advice)]
+    fastest = min(advice.frontier, key=lambda s: s.prediction.seconds.likely)
+    least = min(advice.frontier, key=lambda s: price(s.prediction))
     told = []
     for what, suggestion, bound in (
         ("Cheapest", advice.cheapest, _within(advice.deadline)),
@@ -105,8 +110,8 @@ def sentences(advice: Advice) -> list[str]:
         if suggestion is not None:
             took = seconds_of(suggestion.prediction)
             told.append(f"{what}{bound}: {size_of(suggestion)}, {took}: {suggestion.why}.")
-        elif advice.frontier:
-            nearest = advice.frontier[-1 if what == "Cheapest" else 0]
+        else:
+            nearest = fastest if what == "Cheapest" else least
             told.append(
                 f"{what}{bound}: none of {many(advice.looked_at, 'cluster')} does; nearest is "
                 f"{size_of(nearest)} with {seconds_of(nearest.prediction)} and "
@@ -226,9 +231,12 @@ def _seconds(typed: str) -> float:
 
 def _amount(typed: str) -> float:
     try:
-        return float(typed.removeprefix("$"))
+        amount = float(typed.removeprefix("$"))
     except ValueError:
-        raise ValueError(f"{typed!r} is no amount; write it as 2.50") from None
+        amount = -1.0
+    if not math.isfinite(amount) or amount < 0:
+        raise ValueError(f"{typed!r} is no amount; write it as 2.50")
+    return amount
 
 
 def _marks(advice: Advice, suggestion: Suggestion) -> tuple[str, ...]:
@@ -246,8 +254,38 @@ def _for(advice: Advice) -> str:
     return f" for ${advice.budget:g}" if advice.money else f" for {advice.budget:g} worker hours"
 
 
-def _between(low: float, high: float, likely: str) -> str:
-    return likely if high - low < 0.05 else f"{likely} ({low:.1f} to {high:.1f})"
+def _none(advice: Advice) -> str:
+    """Say why no cluster that was looked at would do."""
+    if not advice.looked_at or advice.model is None:
+        return "No cluster was looked at; allow one worker at least."
+    work = advice.model.work
+    largest = max(work.nodes, key=lambda node: node.memory)
+    return (
+        f"None of {many(advice.looked_at, 'cluster')} would end the run: a worker that runs "
+        f"{largest.task!r} needs {memory(work.worker_memory + largest.memory)} or more, which none "
+        "of theirs may use; give workers more memory, or look at another profile."
+    )
+
+
+def _time(prediction: Prediction) -> str:
+    """Say a time and its range, all in one unit."""
+    likely = prediction.seconds.likely
+    unit, seconds = ("s", 1) if likely < 100 else ("min", 60) if likely < 7200 else ("h", 3600)
+    return _between([f"{figure / seconds:.1f}" for figure in prediction.seconds], f" {unit}")
+
+
+def _cost(prediction: Prediction) -> str:
+    """Say what a run costs and its range."""
+    if prediction.cost is not None:
+        return _between([f"${figure:.4f}" for figure in prediction.cost])
+    hours = [f"{figure / 3600:.3f}" for figure in prediction.worker_seconds]
+    return _between(hours, " worker hours")
+
+
+def _between(figures: Sequence[str], unit: str = "") -> str:
+    """Say a figure and, where they differ from it, the lowest and the highest."""
+    likely, low, high = figures
+    return f"{likely}{unit}" + (f" ({low} to {high})" if low != high else "")
 
 
 def _longest(bars: Sequence[Bar]) -> list[Bar]:

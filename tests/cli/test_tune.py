@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def test_a_bound_that_nothing_keeps() -> None:
     assert "Cheapest within 1 s: none of 11 clusters does; nearest is 8 workers" in told
 
 
+def test_a_bound_that_only_a_cluster_beside_the_frontier_keeps() -> None:
+    """What is left out of the frontier, since it gains little, is not said to be missing."""
+    told = _daskenv("tune", "--profile", "fargate", "--most", "4").stdout
+    fastest = float(re.findall(r"the fastest fixed one (\d+\.\d) s", told)[0])
+    found = _daskenv(
+        "tune", "--profile", "fargate", "--most", "4", "--deadline", f"{fastest + 0.1:.1f}s"
+    ).stdout
+    assert "none of" not in found
+
+
 def test_json() -> None:
     """With environments that can be made of it."""
     told: dict[str, Any] = json.loads(_daskenv("tune", "--json", "--most", "4").stdout)
@@ -73,6 +84,7 @@ def test_json() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--name", "nosuch"], "'nosuch'"),
         (["--flow", "elt"], "no run of the flow 'elt' was recorded; did you mean 'etl'?"),
         (["--deadline", "soon"], "'soon' is no duration; write it as 90, '30m' or '2 hours'"),
         (["--budget", "-1"], "-1.0 is not in the range"),
