@@ -83,11 +83,11 @@ def tune(
         raise ReportError(
             f"the last run of {last.flow!r} sent no task to a cluster; there is nothing to tune"
         )
-    varied = _environment(environment, name)
+    varied, recorded_on = _environment(environment, name), _recorded_on(last)
     conditions = Conditions(
         recorded=last.workers[0],
-        cores=cores_of(_recorded_on(last) or varied),
-        startup=_startup(runs, varied) if startup is None else seconds(startup),
+        cores=cores_of(recorded_on or varied),
+        startup=_startup(runs, varied, recorded_on) if startup is None else seconds(startup),
         fresh=fresh,
         region=str(varied.extra.get("region_name") or _region()),
     )
@@ -138,9 +138,11 @@ def _recorded_on(report: FlowRunReport) -> Environment | None:
     return None if record is None else record.environment
 
 
-def _startup(runs: Sequence[FlowRunReport], environment: Environment) -> float:
+def _startup(
+    runs: Sequence[FlowRunReport], environment: Environment, recorded_on: Environment | None
+) -> float:
     observed = [worker.startup for run in runs for worker in run.workers if worker.startup]
-    if observed:
+    if observed and type(recorded_on) is type(environment):
         return sorted(observed)[len(observed) // 2]
     kind = "cloud" if isinstance(environment, DaskCloudProviderEnvironment) else "gateway"
     return config.seconds(f"tune.startup.{kind}")

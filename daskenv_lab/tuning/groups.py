@@ -1,4 +1,4 @@
-"""Which calls Dask queues: those of a large group of calls that need little."""
+"""Dask's rules of which calls are queued, and the figures that its configuration has for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import math
 SATURATION = 1.1
 """Calls that a worker has for each thread until it is given no queued one, as Dask's
 configuration ``distributed.scheduler.worker-saturation`` has it."""
+
+BALANCE = 1.0
+"""Seconds between two looks for work to steal; ``distributed.scheduler.work-stealing-interval``."""
+
+UNKNOWN = 0.5
+"""Seconds that a task is expected to take before one has ended, as Dask's configuration
+``distributed.scheduler.unknown-task-duration`` has it."""
 
 FEW_GROUPS = FEW_MEMBERS = 5
 """A group counts as root-like while it needs fewer groups than this, of fewer calls together

@@ -28,8 +28,18 @@ class Limit:
     """A sentence with the figures."""
 
 
-def limit_of(work: Work, size: Size, run: Simulated) -> Limit:
-    """Say what limits a simulated run, the surest first."""
+def limit_of(
+    work: Work, size: Size, run: Simulated, path: tuple[float, tuple[int, ...]] | None = None
+) -> Limit:
+    """Say what limits a simulated run, the surest first.
+
+    Parameters
+    ----------
+    work, size, run
+        What was simulated, on what, and what came of it.
+    path : tuple, optional
+        What `critical_path` gave, where it is known already.
+    """
     took = run.seconds
     if run.fault:
         return Limit(kind="memory", why=run.fault)
@@ -46,10 +56,10 @@ def limit_of(work: Work, size: Size, run: Simulated) -> Limit:
             kind="client",
             why=f"the flow's own code works alone for {run.client_seconds:.1f} s of {took:.1f} s",
         )
-    path, longest = critical_path(work, size)
+    seconds, nodes = path or critical_path(work, size)
     worked = took - came
-    if path > MOST * worked:
-        return _path(work, size, path, longest, worked)
+    if seconds > MOST * worked:
+        return _path(work, size, seconds, nodes, worked)
     if run.transfer_seconds > max(run.busy_seconds, 1e-9) / 4:
         return Limit(
             kind="transfers",
@@ -59,7 +69,7 @@ def limit_of(work: Work, size: Size, run: Simulated) -> Limit:
     return Limit(
         kind="workers",
         why=f"{run.busy_seconds:.1f} s of work on {_threads(size)}, where the longest path takes "
-        f"{path:.1f} s: more workers shorten it",
+        f"{seconds:.1f} s: more workers shorten it",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from daskenv_lab.errors import ReportError
 from daskenv_lab.tuning.given import several
-from daskenv_lab.tuning.limit import Limit, limit_of
+from daskenv_lab.tuning.limit import Limit, critical_path, limit_of
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.record import work_of
 from daskenv_lab.tuning.simulation import simulate
@@ -95,6 +95,7 @@ class Model:
     def __init__(self, works: Sequence[Work], *, seed: int = 0) -> None:
         self.work = works[0]
         self._prepared = Prepared(self.work)
+        self._paths: dict[float, tuple[float, tuple[int, ...]]] = {}
         self._draws = _drawn(works, seed)
 
     @classmethod
@@ -127,15 +128,34 @@ class Model:
     def predict(self, size: Size, rate: Rate | None = None) -> Prediction:
         """Say what the flow run would take on a cluster of a size, and cost at a rate."""
         first, *others = [simulate(self._prepared, size, seconds=drawn) for drawn in self._draws]
-        return _prediction(self.work, size, rate, [first, *others])
+        return self._prediction(size, rate, [first, *others])
 
     def glance(self, size: Size, rate: Rate | None = None) -> Prediction:
         """Say it from the durations as they were observed, without ranges; it is far quicker."""
-        return _prediction(self.work, size, rate, [simulate(self._prepared, size)])
+        return self._prediction(size, rate, [simulate(self._prepared, size)])
 
     def timeline(self, size: Size) -> tuple[Placed, ...]:
         """Say which task would run when, on which worker, with the durations as observed."""
         return simulate(self._prepared, size, timeline=True).placed
+
+    def _prediction(self, size: Size, rate: Rate | None, runs: Sequence[Simulated]) -> Prediction:
+        def over(figure: Callable[[Simulated], float]) -> Range:
+            return _range([figure(run) for run in runs])
+
+        middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+        if size.speed not in self._paths:
+            self._paths[size.speed] = critical_path(self.work, size)
+        return Prediction(
+            size=size,
+            seconds=over(lambda run: run.seconds),
+            cost=None if rate is None else over(lambda run: _cost(rate, run)),
+            worker_seconds=over(lambda run: run.worker_seconds),
+            peak_memory=over(lambda run: run.peak_memory),
+            utilisation=over(_busy),
+            limit=limit_of(self.work, size, middle, self._paths[size.speed]),
+            fault=next((run.fault for run in runs if run.fault), None),
+            spilled=middle.spilled,
+        )
 
 
 def predict(
@@ -165,24 +185,8 @@ def predict(
     return Model.of(several(reports)).predict(size, rate)
 
 
-def _prediction(work: Work, size: Size, rate: Rate | None, runs: Sequence[Simulated]) -> Prediction:
-    def over(figure: Callable[[Simulated], float]) -> Range:
-        return _range([figure(run) for run in runs])
-
-    middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
-    return Prediction(
-        size=size,
-        seconds=over(lambda run: run.seconds),
-        cost=None if rate is None else over(lambda run: _cost(rate, run)),
-        worker_seconds=over(lambda run: run.worker_seconds),
-        peak_memory=over(lambda run: run.peak_memory),
-        utilisation=over(
-            lambda run: run.busy_seconds / run.thread_seconds if run.thread_seconds else 0.0
-        ),
-        limit=limit_of(work, size, middle),
-        fault=next((run.fault for run in runs if run.fault), None),
-        spilled=middle.spilled,
-    )
+def _busy(run: Simulated) -> float:
+    return run.busy_seconds / run.thread_seconds if run.thread_seconds else 0.0
 
 
 def _cost(rate: Rate, run: Simulated) -> float:

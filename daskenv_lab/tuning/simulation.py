@@ -13,10 +13,10 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from daskenv_lab.tuning.adaptive import INTERVAL, Adaptive
+from daskenv_lab.tuning.adaptive import INTERVAL, PATIENCE, Adaptive
 from daskenv_lab.tuning.fleet import Fleet
 from daskenv_lab.tuning.flowcode import FlowCode
-from daskenv_lab.tuning.groups import Groups, slots
+from daskenv_lab.tuning.groups import BALANCE, UNKNOWN, Groups, slots
 from daskenv_lab.tuning.memory import Memory
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.simulated import Placed, Simulated
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from daskenv_lab.tuning.work import Work
 
 _FINISH, _CLIENT, _ARRIVE, _TICK, _BALANCE = range(5)
-BALANCE = 1.0
-"""Seconds between two looks for work to steal; ``distributed.scheduler.work-stealing-interval``."""
-
-UNKNOWN = 0.5
-"""Seconds that a task is expected to take before one has ended, as Dask's configuration
-``distributed.scheduler.unknown-task-duration`` has it."""
-
 
 MANY = 16
 """Holders of an input that are looked at; Dask looks at all, which takes long."""
@@ -106,6 +99,7 @@ class _Simulation:
         self.groups = Groups(prepared.n_names)
         self.queue: list[tuple[int, int, int]] = []
         self.balancing = False
+        self.quiet = self.ticked = 0
         self.left = n
         self.active = 0
         self.busy = self.delayed = 0.0
@@ -192,8 +186,14 @@ class _Simulation:
             self._ask(self.size.startup)
         if change < 0:
             self._dismiss(self.fleet.leaving(-change))
+        self.quiet = self.quiet + 1 if self.number == self.ticked else 0
         if self._goes_on() and (self.active or self.events or change):
-            self._later(INTERVAL, _TICK)
+            delay = INTERVAL
+            if self.quiet >= PATIENCE and self.events:
+                # Nothing changes until the next event.
+                delay = max(delay, math.ceil(self.events[0][0] - self.now))
+            self._later(delay, _TICK)
+        self.ticked = self.number
 
     def _dismiss(self, workers: set[int]) -> None:
         for worker in workers:
@@ -282,8 +282,8 @@ class _Simulation:
         self._run_next(worker)
         if fleet.calls[worker] < self.slots:
             fleet.has_room(worker)
-            if fleet.loaded and fleet.calls[worker] < fleet.nthreads:
-                self._balance_later()
+        if fleet.loaded and not self.balancing:
+            self._balance_later()
 
     def _balance_later(self) -> None:
         if not self.balancing:
@@ -309,8 +309,6 @@ class _Simulation:
                     del thieves[0]
             if not thieves:
                 return
-        if fleet.loaded and thieves:
-            self._balance_later()
 
     def _moves(self, node: int, victim: int, thief: int) -> bool:
         """Tell whether a call moves, as ``WorkStealing.balance`` weighs it."""
