@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from daskenv_lab.environments import Environment
     from daskenv_lab.report import FlowRunReport
 
+LOOKED_AT = 30
+"""So many of the last reports are read, and only where the flow is not among them all."""
+
 RUNS = 5
 """So many of the last runs are used; older code may have taken other times."""
 
@@ -104,20 +107,29 @@ def tune(
 
 def _runs(flow: str | None) -> list[FlowRunReport]:
     """Give the last runs of a flow that completed, the newest first."""
-    known = [report for report in history.last(200) if report.ok and report.task_runs]
+    known = [report for report in history.last(LOOKED_AT) if _tells(report)]
+    wanted = flow or (known[0].flow if known else None)
+    runs = [report for report in known if report.flow == wanted]
+    if not runs:
+        # Reading all reports takes seconds where they are large.
+        known = [report for report in history.last(config.whole("runs.keep")) if _tells(report)]
+        wanted = flow or (known[0].flow if known else None)
+        runs = [report for report in known if report.flow == wanted]
     if not known:
         raise ReportError(
             "no flow run with tasks was recorded that completed; run a flow with `%daskenv run` or "
             "`daskenv_lab.run`, and tune then"
         )
-    wanted = flow or known[0].flow
-    runs = [report for report in known if report.flow == wanted]
     if not runs:
         raise UnknownNameError(
             f"no run of the flow {wanted!r} was recorded; "
-            f"{did_you_mean(wanted, sorted({report.flow for report in known}))}"
+            f"{did_you_mean(str(wanted), sorted({report.flow for report in known}))}"
         )
     return runs[:RUNS]
+
+
+def _tells(report: FlowRunReport) -> bool:
+    return report.ok and bool(report.task_runs)
 
 
 def _environment(given: Environment | str | None, name: str | None) -> Environment:

@@ -143,6 +143,26 @@ def cores_of(environment: Environment) -> float:
     return min(cpu / int(asked.get("worker_nthreads") or max(int(cpu), 1)), 1.0)
 
 
+def bought_otherwise(environment: Environment, conditions: Conditions) -> dict[str, Rate]:
+    """Give the rates of a Fargate cluster on Spot, on ARM and on both, but for what it is already.
+
+    Its image must be one for ARM then, and what AWS takes back on Spot runs again elsewhere.
+    """
+    if not is_fargate(environment):
+        return {}
+    asked = {**FARGATE, **environment.extra}
+    ways: dict[str, dict[str, Any]] = {
+        "Spot": {"fargate_spot": True},
+        "ARM": {"cpu_architecture": "ARM64"},
+        "ARM Spot": {"fargate_spot": True, "cpu_architecture": "ARM64"},
+    }
+    return {
+        word: _fargate({**asked, **way}, conditions.region)
+        for word, way in ways.items()
+        if any(asked.get(setting) != value for setting, value in way.items())
+    }
+
+
 def fitted(environment: Environment, peak_memory: float) -> Environment | None:
     """Give a Fargate environment the smallest memory that holds a peak with headroom.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from daskenv_lab.phrases import memory, span
-from daskenv_lab.tuning.candidates import HEADROOM, described, fitted
+from daskenv_lab.tuning.candidates import HEADROOM, bought_otherwise, described, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from daskenv_lab.environments import Environment
     from daskenv_lab.tuning.candidates import Candidate, Conditions
@@ -65,6 +65,9 @@ class Advice:
     source: str = ""
     """Where prices come from."""
 
+    otherwise: Mapping[str, float] = field(default_factory=dict)
+    """US dollars of the knee's run on ``Spot``, ``ARM`` and ``ARM Spot``, where there are such."""
+
     deadline: float | None = None
     """Seconds that a run may take, if that was said."""
 
@@ -113,16 +116,23 @@ def advise(
 
     said = [suggested(candidate) for candidate, _ in _frontier(possible)]
     said.sort(key=lambda suggestion: price(suggestion.prediction))
+    knee = _knee(said)
+    rates = bought_otherwise(knee.environment, conditions) if knee else {}
     return Advice(
         flow=flow,
         looked_at=len(looked),
         frontier=tuple(said),
         cheapest=_least(said, possible, suggested, price, _seconds, deadline),
         fastest=_least(said, possible, suggested, _seconds, price, budget),
-        knee=_knee(said),
+        knee=knee,
         adaptive=_adaptive(possible),
         money=money,
         source=next((c.rate.source for c, _ in possible if c.rate), ""),
+        otherwise={
+            word: price(model.glance(knee.prediction.size, rate)) for word, rate in rates.items()
+        }
+        if knee
+        else {},
         deadline=deadline,
         budget=budget,
         model=model,

@@ -117,6 +117,9 @@ def sentences(advice: Advice) -> list[str]:
                 f"{size_of(nearest)} with {seconds_of(nearest.prediction)} and "
                 f"{price_of(nearest.prediction)}."
             )
+    if advice.otherwise:
+        bought = ", ".join(f"${cost:.4f} on {word}" for word, cost in advice.otherwise.items())
+        told.append(f"The knee's run would cost {bought}.")
     told.append(advice.adaptive)
     if not advice.money:
         told.append("Cost is in hours of workers; set daskenv.prices.worker-hour for US dollars.")
@@ -210,6 +213,7 @@ def written(advice: Advice) -> dict[str, Any]:
         "cheapest": one(advice.cheapest),
         "fastest": one(advice.fastest),
         "knee": one(advice.knee),
+        "otherwise": dict(advice.otherwise),
         "adaptive": advice.adaptive,
         "prices": advice.source or None,
     }

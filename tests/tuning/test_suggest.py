@@ -89,6 +89,19 @@ def test_fargate() -> None:
         )
 
 
+def test_fargate_bought_otherwise() -> None:
+    """What the knee's run costs on Spot, on ARM and on both; not what it is already."""
+    found = advice(FARGATE)
+    assert found.knee is not None
+    assert found.knee.prediction.cost is not None
+    assert list(found.otherwise) == ["Spot", "ARM", "ARM Spot"]
+    assert found.otherwise["ARM Spot"] < found.otherwise["Spot"] < found.otherwise["ARM"]
+    assert found.otherwise["ARM"] < found.knee.prediction.cost.likely
+    spot = FARGATE.replace(fargate_spot=True)
+    assert list(advice(spot).otherwise) == ["ARM", "ARM Spot"]
+    assert advice().otherwise == {}
+
+
 def test_tasks_that_wait_need_no_cores() -> None:
     """The smallest CPU is on the frontier, and the largest is not."""
     found = advice(FARGATE, cpu=0.0)
