@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from daskenv_lab import config, history, registry
-from daskenv_lab.environments import DaskCloudProviderEnvironment, RemoteDaskEnvironment
+from daskenv_lab.environments import (
+    EMBEDDED,
+    DaskCloudProviderEnvironment,
+    RemoteDaskEnvironment,
+)
 from daskenv_lab.errors import ReportError, UnknownNameError, did_you_mean
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.tuning import Advice, Conditions, Model, advise, candidates
@@ -90,6 +95,7 @@ def tune(
     conditions = Conditions(
         recorded=last.workers[0],
         cores=cores_of(recorded_on or varied),
+        machine=(os.cpu_count() or 0) if _is_here(varied) else 0,
         startup=_startup(runs, varied, recorded_on) if startup is None else seconds(startup),
         fresh=fresh,
         region=str(varied.extra.get("region_name") or _region()),
@@ -126,6 +132,11 @@ def _runs(flow: str | None) -> list[FlowRunReport]:
             f"{did_you_mean(str(wanted), sorted({report.flow for report in known}))}"
         )
     return runs[:RUNS]
+
+
+def _is_here(environment: Environment) -> bool:
+    """Whether all workers are on this machine."""
+    return getattr(environment, "gateway_address", None) == EMBEDDED
 
 
 def _tells(report: FlowRunReport) -> bool:

@@ -60,6 +60,9 @@ class Conditions:
     cores: float = 1.0
     """The cores that each of its threads had."""
 
+    machine: int = 0
+    """Cores of the machine that all workers are on, where that is one; else 0."""
+
     startup: float = 0.0
     """Seconds that a worker takes to start."""
 
@@ -128,6 +131,7 @@ def described(environment: Environment, conditions: Conditions) -> Candidate:
         nthreads=nthreads,
         memory=memory,
         speed=cores / conditions.cores,
+        cores=0 if is_fargate(environment) else conditions.machine,
         startup=conditions.startup,
         fresh=conditions.fresh,
     )

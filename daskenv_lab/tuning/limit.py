@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from daskenv_lab.tuning.size import Size
     from daskenv_lab.tuning.work import Work
 
-Kind = Literal["memory", "start-up", "client", "transfers", "straggler", "critical path", "workers"]
+Kind = Literal[
+    "memory",
+    "machine",
+    "start-up",
+    "client",
+    "transfers",
+    "straggler",
+    "critical path",
+    "workers",
+]
+
+CROWDED = 1.2
+"""How many times as long computing takes on a shared machine for that to be what limits."""
 
 MOST = 0.8
 """The part of the time from which a lower bound of it is what limits."""
@@ -47,6 +59,13 @@ def limit_of(
         return Limit(
             kind="memory",
             why=f"workers move {memory(run.spilled)} to disk; give them more memory",
+        )
+    crowding = size.crowding(len(work.nodes), work.computing) if size.cores else 1.0
+    if crowding > CROWDED:
+        return Limit(
+            kind="machine",
+            why=f"all workers share {many(size.cores, 'core')} of one machine, on which computing "
+            f"takes {crowding:.1f} times as long: more workers shorten nothing",
         )
     came = size.startup if size.fresh else 0.0
     if came > took / 2:

@@ -95,6 +95,12 @@ class Work:
         return self.phase + max(math.ceil(seconds - self.phase - 1e-9), 0)
 
     @property
+    def computing(self) -> float:
+        """The part of all tasks' time that computes."""
+        total = self.total
+        return sum(n.seconds * n.cpu for n in self.nodes) / total if total else 0.0
+
+    @property
     def total(self) -> float:
         """Seconds of all tasks together."""
         return sum(node.seconds for node in self.nodes)

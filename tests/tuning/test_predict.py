@@ -99,6 +99,10 @@ def test_what_limits() -> None:
     assert kind == "straggler"
     assert "8.0 s" in why
     assert limit(many, fresh=True, startup=60.0)[0] == "start-up"
+    hot = Work(nodes=(Node(task="work", seconds=1.0),) * 20, steps=many.steps)
+    kind, why = limit(hot, n_workers=8, cores=2)
+    assert kind == "machine"
+    assert "takes 4.0 times as long" in why
     big = Node(task="work", seconds=1.0, memory=2**31)
     assert limit(Work(nodes=(big,), steps=(Step(sends=(0,)),)), memory=2**30)[0] == "memory"
     halves = [Node(task="make", seconds=1.0, output_bytes=10**9) for _ in range(2)]

@@ -155,6 +155,15 @@ def test_slower_cores() -> None:
     assert run(sent(node(4.0, cpu=0.0)), 1, speed=0.5).seconds == 4.0
 
 
+def test_workers_on_one_machine() -> None:
+    """Those that compute share its cores; those that wait do not mind."""
+    computing = sent(*[node(1.0, cpu=1.0)] * 8)
+    assert run(computing, 8, cores=2).seconds == 4.0
+    assert run(computing, 2, cores=2).seconds == 4.0
+    assert run(sent(*[node(1.0)] * 8), 8, cores=2).seconds == 1.0
+    assert run(computing, 8).seconds == 1.0
+
+
 def test_a_cluster_of_its_own() -> None:
     """Its first workers start as well, and are paid while they do."""
     told = run(sent(node(1.0)), 2, fresh=True, startup=30.0)
