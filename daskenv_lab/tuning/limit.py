@@ -113,14 +113,17 @@ def critical_path(work: Work, size: Size) -> tuple[float, tuple[int, ...]]:
     def settle(place: int, since: float, cause: int | None) -> None:
         node = work.nodes[place]
         for need in node.needs:
-            if ends[need] > since:
+            # One that is sent later is not known yet: the path is a lower bound.
+            if ends.get(need, 0.0) > since:
                 since, cause = ends[need], need
         ends[place] = since + node.seconds * size.stretch(node.cpu)
         before[place] = cause
 
     def settle_inner() -> None:
-        while inner and all(need in ends for need in work.nodes[inner[0]].needs):
-            settle(inner.pop(0), 0.0, None)
+        for place in tuple(inner):
+            if all(need in ends for need in work.nodes[place].needs):
+                inner.remove(place)
+                settle(place, 0.0, None)
 
     for step in work.steps:
         now += step.seconds

@@ -295,7 +295,7 @@ class _Simulation:
         """Let workers without enough to do take calls from those with the longest backlogs."""
         fleet = self.fleet
         self.balancing = False
-        thieves = [w for w in fleet.present() if fleet.calls[w] < fleet.nthreads]
+        thieves = [w for w in fleet.present() if fleet.free[w] and not fleet.given[w]]
         if not thieves:
             return
         for victim in sorted(fleet.loaded, key=lambda w: (-fleet.backlog[w], w)):
@@ -305,7 +305,7 @@ class _Simulation:
                     break
                 fleet.take(victim)
                 self._give(node, thieves[0])
-                if fleet.calls[thieves[0]] >= fleet.nthreads:
+                if not fleet.free[thieves[0]] or fleet.given[thieves[0]]:
                     del thieves[0]
             if not thieves:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -275,6 +276,31 @@ def test_what_always_holds(work: Work, n_workers: int, nthreads: int, further: i
     assert told.seconds >= work.total / most - 1e-6
     assert told.busy_seconds == pytest.approx(work.total)
     assert simulate(work, Size(n_workers=n_workers)) == simulate(work, Size(n_workers=n_workers))
+
+
+@settings(max_examples=150, deadline=None)
+@given(works(), st.integers(1, 4), st.integers(1, 4), st.sampled_from([None, 0, 3]), st.data())
+def test_it_ends_with_little_memory(
+    work: Work, n_workers: int, nthreads: int, further: int | None, data: st.DataObject
+) -> None:
+    """All tasks run though workers spill and pause, or it is told what does not fit."""
+    grows = data.draw(
+        st.lists(
+            st.sampled_from([0, GB // 8, GB // 2, GB]),
+            min_size=len(work.nodes),
+            max_size=len(work.nodes),
+        )
+    )
+    nodes = tuple(replace(n, memory=m) for n, m in zip(work.nodes, grows, strict=True))
+    maximum = None if further is None else n_workers + further
+    told = run(replace(work, nodes=nodes), n_workers, nthreads=nthreads, maximum=maximum, memory=GB)
+    if told.fault is None:
+        assert len(told.placed) == len(nodes)
+        assert told.peak_memory <= GB
+        assert told.busy_seconds <= told.thread_seconds + 1e-6
+    else:
+        assert max(grows) == GB
+        assert "and is killed above 95% of it" in told.fault
 
 
 @settings(max_examples=60, deadline=None)
