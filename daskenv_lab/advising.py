@@ -15,7 +15,8 @@ from daskenv_lab.errors import ReportError, UnknownNameError, did_you_mean
 from daskenv_lab.lifecycle import environment_for
 from daskenv_lab.tuning import Advice, Conditions, Model, advise, candidates
 from daskenv_lab.tuning.candidates import cores_of
-from daskenv_lab.tuning.given import seconds
+from daskenv_lab.tuning.given import amount, seconds
+from daskenv_lab.tuning.record import worker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def tune(
     Raises
     ------
     ReportError
-        There is no run to learn from, or a time is none.
+        There is no run to learn from, or a time or an amount is none.
     UnknownNameError
         No run of that flow was recorded; the nearest name is given.
 
@@ -87,13 +88,9 @@ def tune(
     runs = _runs(flow) if reports is None else list(reports)
     model = Model.of(runs)
     last = max((run for run in runs if run.ok), key=lambda run: run.start)
-    if not last.workers:
-        raise ReportError(
-            f"the last run of {last.flow!r} sent no task to a cluster; there is nothing to tune"
-        )
     varied, recorded_on = _environment(environment, name), _recorded_on(last)
     conditions = Conditions(
-        recorded=last.workers[0],
+        recorded=worker_of(last),
         cores=cores_of(recorded_on or varied),
         machine=(os.cpu_count() or 0) if _is_here(varied) else 0,
         startup=_startup(runs, varied, recorded_on) if startup is None else seconds(startup),
@@ -107,7 +104,7 @@ def tune(
         flow=last.flow,
         conditions=conditions,
         deadline=None if deadline is None else seconds(deadline),
-        budget=budget,
+        budget=None if budget is None else amount(budget),
     )
 
 

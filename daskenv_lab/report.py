@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any, Self
+from datetime import datetime  # noqa: TC003 - pydantic looks it up
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from daskenv_lab.errors import FlowRunFailed, ReportError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA_VERSION = 2
 
 READ = (1, SCHEMA_VERSION)
 """The versions that can be read; what the first lacks has its default."""
 
+_CHECKED = {"allow_inf_nan": False, "arbitrary_types_allowed": True}
+"""How pydantic checks what was written down."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRunReport:
     """One task run of a flow run."""
+
+    __pydantic_config__: ClassVar = _CHECKED
 
     id: str
     """Prefect's id of the task run."""
@@ -79,6 +88,8 @@ class TaskRunReport:
 class ClientWait:
     """A time for which the flow's own code waited for task runs."""
 
+    __pydantic_config__: ClassVar = _CHECKED
+
     began: float
     """Seconds from the flow run's start."""
 
@@ -90,6 +101,8 @@ class ClientWait:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReport:
     """One worker that was there during a flow run."""
+
+    __pydantic_config__: ClassVar = _CHECKED
 
     address: str
     nthreads: int
@@ -125,6 +138,8 @@ class FlowRunReport:
     >>> report.result  # doctest: +SKIP
     12
     """
+
+    __pydantic_config__: ClassVar = _CHECKED
 
     flow: str
     flow_run_id: str
@@ -231,13 +246,13 @@ class FlowRunReport:
         }
 
     @classmethod
-    def from_dict(cls, written: Mapping[str, Any]) -> Self:
+    def from_dict(cls, written: Mapping[str, Any]) -> FlowRunReport:
         """Make the report that `to_dict` wrote down; the value and the error are what it had left.
 
         Raises
         ------
         ReportError
-            Something is missing, or it comes from another version.
+            Something is missing or not what it should be, or it comes from another version.
         """
         schema = written.get("schema") if isinstance(written, Mapping) else None
         if schema not in READ:
@@ -247,25 +262,25 @@ class FlowRunReport:
             )
         told = {name: written[name] for name in cls.__dataclass_fields__ if name in written}
         try:
-            return cls(
-                **{
+            report = _adapter().validate_python(
+                {
                     **told,
-                    "start": datetime.fromisoformat(written["start"]),
                     "value": written["result"],
                     "error": None if written["error"] is None else FlowRunFailed(written["error"]),
-                    "cluster_size": tuple((at, n) for at, n in written["cluster_size"]),
-                    "task_runs": _task_runs(written["task_runs"]),
-                    "waits": tuple(
-                        ClientWait(began=began, ended=ended, task_runs=_places(places, written))
+                    "waits": [
+                        {"began": began, "ended": ended, "task_runs": places}
                         for began, ended, places in written.get("waits", ())
-                    ),
-                    "workers": tuple(WorkerReport(**w) for w in written.get("workers", ())),
+                    ],
                 }
             )
+            for wrong in _faults(report):
+                raise ValueError(wrong)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReportError(
-                f"the report is damaged ({type(error).__name__}: {error}); run the flow again"
+                f"the report is damaged ({type(error).__name__}: {_first(error)}); "
+                "run the flow again"
             ) from error
+        return report
 
     def __repr__(self) -> str:
         states = ", ".join(f"{n} {state}" for state, n in sorted(self.states.items()))
@@ -275,29 +290,35 @@ class FlowRunReport:
         )
 
 
-def _task_runs(written: list[dict[str, Any]]) -> tuple[TaskRunReport, ...]:
-    return tuple(
-        TaskRunReport(
-            **{
-                **t,
-                "start": _moment(t["start"]),
-                "needs": _places(t.get("needs", ()), {"task_runs": written}),
-            }
-        )
-        for t in written
-    )
+@functools.cache
+def _adapter() -> TypeAdapter[FlowRunReport]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(FlowRunReport)
 
 
-def _places(places: Iterable[int], written: Mapping[str, Any]) -> tuple[int, ...]:
-    """Accept places of task runs that are there."""
-    told = tuple(places)
-    if not all(0 <= place < len(written["task_runs"]) for place in told):
-        raise ValueError(f"a place in {told} is none of {len(written['task_runs'])} task runs'")
-    return told
+def _faults(report: FlowRunReport) -> Iterator[str]:
+    """Name what each part allows by itself, and the report as a whole does not."""
+    runs = report.task_runs
+    places: list[Iterable[int]] = [wait.task_runs for wait in report.waits]
+    places += [run.needs for run in runs]
+    places += [(run.batch,) for run in runs if run.batch is not None]
+    for told in places:
+        if not all(0 <= place < len(runs) for place in told):
+            yield f"a place in {tuple(told)} is none of {len(runs)} task runs'"
+    for start in (report.start, *(run.start for run in runs)):
+        if start is not None and start.tzinfo is None:
+            yield f"the time {start} has no zone"
 
 
-def _moment(written: str | None) -> datetime | None:
-    return None if written is None else datetime.fromisoformat(written)
+def _first(error: Exception) -> str:
+    """Tell of many faults the first, in a line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""What users give: reports, one or several, and times as they write them."""
+"""What users give: reports, one or several, and times and amounts as they write them."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dask.utils import parse_timedelta
@@ -32,6 +33,31 @@ def seconds(time: float | str) -> float:
     (600.0, 90.0)
     """
     try:
-        return float(parse_timedelta(time, default="s"))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ReportError(f"{time!r} is no time; write it as 90, '10m' or '2 hours'") from error
+        read = float(parse_timedelta(time, default="s"))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        read = -1.0
+    if not math.isfinite(read) or read < 0:
+        raise ReportError(f"{time!r} is no time; write it as 90, 30m or 2 hours")
+    return read
+
+
+def amount(money: float | str) -> float:
+    """Read an amount such as 2.5 or ``"$2.50"``.
+
+    Raises
+    ------
+    ReportError
+        It is none.
+
+    Examples
+    --------
+    >>> amount("$2.50"), amount(3)
+    (2.5, 3.0)
+    """
+    try:
+        read = float(money.removeprefix("$") if isinstance(money, str) else money)
+    except (TypeError, ValueError):
+        read = -1.0
+    if not math.isfinite(read) or read < 0:
+        raise ReportError(f"{money!r} is no amount; write it as 2.50")
+    return read

@@ -12,7 +12,7 @@ from daskenv_lab.tuning.work import Node, Step, Work
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from daskenv_lab.report import FlowRunReport, TaskRunReport
+    from daskenv_lab.report import FlowRunReport, TaskRunReport, WorkerReport
 
 KEPT = 1.0
 """Seconds after its last dependant's end for which a result must stay to count as held."""
@@ -42,6 +42,27 @@ def work_of(report: FlowRunReport) -> Work:
     """
     _refuse(report)
     return _Reading(report).work()
+
+
+def worker_of(report: FlowRunReport) -> WorkerReport:
+    """Give a worker that ran tasks, for what all of them had.
+
+    Raises
+    ------
+    ReportError
+        There was none.
+
+    Examples
+    --------
+    >>> worker_of(daskenv_lab.run(etl, day=1)).nthreads  # doctest: +SKIP
+    2
+    """
+    for worker in report.workers:
+        if worker.nthreads > 0:
+            return worker
+    raise ReportError(
+        f"the last run of {report.flow!r} sent no task to a cluster; there is nothing to tune"
+    )
 
 
 def _refuse(report: FlowRunReport) -> None:
@@ -203,7 +224,7 @@ class _Reading:
         """Give the usual gap between two tasks on a thread, the second of which was ready."""
         gaps: list[float] = []
         for threads, runs in self._by_worker():
-            free = [0.0] * threads
+            free = [0.0] * min(threads, len(runs))
             for begun, ended, ready in runs:
                 before = heapq.heappop(free)
                 if before > 0.0 and ready < before:

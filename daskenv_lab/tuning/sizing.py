@@ -12,6 +12,7 @@ from daskenv_lab.errors import ReportError, did_you_mean
 from daskenv_lab.tuning.candidates import COUNTS
 from daskenv_lab.tuning.given import seconds, several
 from daskenv_lab.tuning.predict import Model
+from daskenv_lab.tuning.record import worker_of
 from daskenv_lab.tuning.size import Size
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ def sizer(
     """Make an `on_execute` that asks for as few workers as keep a deadline.
 
     How long a run takes is predicted for each of the runs, on each number of workers, and a line
-    is laid through the predictions: so the runs must be at different values of the parameter. The
-    function that is made is plain Python, has its own source, and needs no package; it is
-    exported with the environment.
+    is laid through the predictions. Runs at different values of the parameter show what does not
+    grow with it; of one value alone, the time is taken to grow in proportion beyond it, and to be
+    no less below. The function that is made is plain Python, has its own source, and needs no
+    package; it is exported with the environment.
 
     Parameters
     ----------
     reports : FlowRunReport or iterable
-        Runs of one flow, at two values of the parameter at least.
+        Runs of one flow, best at several values of the parameter.
     by : str
         A parameter that is a number, as ``"days"``, or the length of one, as ``"len(x)"``.
     deadline : float or str
@@ -54,8 +56,7 @@ def sizer(
     Raises
     ------
     ReportError
-        The runs do not tell the parameter, all have the same value of it, or the deadline is no
-        time.
+        The runs do not tell the parameter, or the deadline is no time.
 
     Examples
     --------
@@ -65,11 +66,14 @@ def sizer(
     >>> DaskGatewayEnvironment("local", on_execute=hook)  # doctest: +SKIP
     """
     runs, limit = several(reports), seconds(deadline)
+    if not runs:
+        raise ReportError("no report was given; give one of a flow run that completed")
     points = _points(runs, by)
+    nthreads = worker_of(runs[0]).nthreads
     counts = [n for n in COUNTS if n <= most]
     steps: list[tuple[float, int]] = []
     for n in counts:
-        size = Size(n_workers=n, startup=startup, nthreads=_nthreads(runs), fresh=startup > 0)
+        size = Size(n_workers=n, startup=startup, nthreads=nthreads, fresh=startup > 0)
         times = [(value, model.predict(size).seconds.likely) for value, model in points]
         reach = _reach(times, limit)
         if reach > (steps[-1][0] if steps else 0.0):
@@ -92,23 +96,18 @@ def _points(runs: Sequence[FlowRunReport], by: str) -> list[tuple[float, Model]]
                 f"{did_you_mean(by, sorted(run.measures))}"
             )
         grouped.setdefault(run.measures[by], []).append(run)
-    if len(grouped) < 2:
-        raise ReportError(
-            f"all {len(runs)} runs have {by} = {next(iter(grouped), None)}; run the flow with "
-            "another value as well, so that its influence is seen"
-        )
     return [(value, Model.of(grouped[value])) for value in sorted(grouped)]
-
-
-def _nthreads(runs: Sequence[FlowRunReport]) -> int:
-    return next((worker.nthreads for run in runs for worker in run.workers), 1)
 
 
 def _reach(times: Sequence[tuple[float, float]], deadline: float) -> float:
     """Give the greatest value at which a line through the times keeps the deadline.
 
-    The line is that of least squares; it never falls, since more data take no less time.
+    The line is that of least squares; it never falls, since more data take no less time. Through
+    one point goes that of proportion, which does not hold below it.
     """
+    if len(times) == 1:
+        ((value, seconds),) = times
+        return value * deadline / seconds if 0 < seconds <= deadline else 0.0
     mean_value = sum(value for value, _ in times) / len(times)
     mean_time = sum(seconds for _, seconds in times) / len(times)
     spread = sum((value - mean_value) ** 2 for value, _ in times)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import parse_timedelta
-
 from daskenv_lab.phrases import many, memory
+from daskenv_lab.tuning.given import amount, seconds
 from daskenv_lab.tuning.suggest import price, seconds_of
 from daskenv_lab.view.call import Call
 
@@ -133,16 +131,16 @@ def call(name: str, *, flow: str, deadline: str, budget: str, running: bool) -> 
 
     Raises
     ------
-    ValueError
+    ReportError
         A field holds something else than a time or an amount; the sentence says so.
     """
     asked: dict[str, Any] = {"name": name}
     if flow:
         asked["flow"] = flow
     if deadline.strip():
-        asked["deadline"] = _seconds(deadline.strip())
+        asked["deadline"] = seconds(deadline.strip())
     if budget.strip():
-        asked["budget"] = _amount(budget.strip())
+        asked["budget"] = amount(budget.strip())
     if running:
         asked["fresh"] = False
     return Call(what="tune", arguments=asked)
@@ -226,23 +224,6 @@ def price_of(prediction: Prediction) -> str:
     return f"{prediction.worker_seconds.likely / 3600:.3f} worker hours"
 
 
-def _seconds(typed: str) -> float:
-    try:
-        return float(parse_timedelta(typed, default="s"))
-    except (TypeError, ValueError, KeyError, AttributeError):
-        raise ValueError(f"{typed!r} is no time; write it as 90, 30m or 2 hours") from None
-
-
-def _amount(typed: str) -> float:
-    try:
-        amount = float(typed.removeprefix("$"))
-    except ValueError:
-        amount = -1.0
-    if not math.isfinite(amount) or amount < 0:
-        raise ValueError(f"{typed!r} is no amount; write it as 2.50")
-    return amount
-
-
 def _marks(advice: Advice, suggestion: Suggestion) -> tuple[str, ...]:
     known = {"cheapest": advice.cheapest, "fastest": advice.fastest, "knee": advice.knee}
     return tuple(word for word, marked in known.items() if marked is suggestion)
@@ -274,8 +255,8 @@ def _none(advice: Advice) -> str:
 def _time(prediction: Prediction) -> str:
     """Say a time and its range, all in one unit."""
     likely = prediction.seconds.likely
-    unit, seconds = ("s", 1) if likely < 100 else ("min", 60) if likely < 7200 else ("h", 3600)
-    return _between([f"{figure / seconds:.1f}" for figure in prediction.seconds], f" {unit}")
+    unit, each = ("s", 1) if likely < 100 else ("min", 60) if likely < 7200 else ("h", 3600)
+    return _between([f"{figure / each:.1f}" for figure in prediction.seconds], f" {unit}")
 
 
 def _cost(prediction: Prediction) -> str:

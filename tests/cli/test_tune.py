@@ -86,6 +86,7 @@ def test_json() -> None:
     [
         (["--name", "nosuch"], "'nosuch'"),
         (["--flow", "elt"], "no run of the flow 'elt' was recorded; did you mean 'etl'?"),
+        (["--budget", "nan"], "nan is no amount; write it as 2.50"),
         (["--deadline", "soon"], "'soon' is no duration; write it as 90, '30m' or '2 hours'"),
         (["--budget", "-1"], "-1.0 is not in the range"),
         (["--profile", "fargat"], "did you mean 'fargate'?"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from daskenv_lab import DaskGatewayEnvironment
+from daskenv_lab.errors import ReportError
 from daskenv_lab.report import FlowRunReport
 from daskenv_lab.tuning import Advice, Conditions, Model, Range, Size, advise, candidates
 from daskenv_lab.view.tune import (
@@ -148,11 +149,11 @@ def test_the_call_of_what_is_typed() -> None:
     )
     empty = call("dev", flow="", deadline="", budget="", running=False)
     assert empty.code == "daskenv_lab.tune(name='dev')"
-    with pytest.raises(ValueError, match="'soon' is no time; write it as 90, 30m or 2 hours"):
+    with pytest.raises(ReportError, match="'soon' is no time; write it as 90, 30m or 2 hours"):
         call("dev", flow="", deadline="soon", budget="", running=False)
-    with pytest.raises(ValueError, match=r"'much' is no amount; write it as 2\.50"):
+    with pytest.raises(ReportError, match=r"'much' is no amount; write it as 2\.50"):
         call("dev", flow="", deadline="", budget="much", running=False)
     for odd in ("nan", "inf", "-2"):
-        with pytest.raises(ValueError, match=f"'{odd}' is no amount"):
+        with pytest.raises(ReportError, match=f"'{odd}' is no amount"):
             call("dev", flow="", deadline="", budget=odd, running=False)
     assert flows([REPORT, flow_run(), flow_run(*RUNS, flow="other")]) == ["etl", "other"]

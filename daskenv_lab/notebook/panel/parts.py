@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from daskenv_lab.errors import DaskEnvLabError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -82,8 +84,8 @@ class CallButton(widgets.VBox):  # type: ignore[misc]
     description : str
         What the button says.
     call : callable
-        Gives the call as the fields are now; raises ValueError with a sentence where they are
-        not filled in.
+        Gives the call as the fields are now; raises ValueError or DaskEnvLabError with a
+        sentence where they are not filled in.
     then : callable, optional
         Says in a sentence what the call gave.
     make : callable, optional
@@ -121,7 +123,7 @@ class CallButton(widgets.VBox):  # type: ignore[misc]
         """Show the call as it would be made now."""
         try:
             show(self._code, code(self._call().code))
-        except ValueError as error:
+        except (ValueError, DaskEnvLabError) as error:
             show(self._code, text(error, "waits"))
 
     def heard(self, what: str) -> None:
@@ -141,7 +143,7 @@ class CallButton(widgets.VBox):  # type: ignore[misc]
         self._forget_question()
         try:
             call = self._call()
-        except ValueError as error:
+        except (ValueError, DaskEnvLabError) as error:
             self.lab.say(self.control, str(error), failed=True)
             return
         self._make(call)
