@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from daskenv_lab.environments import Environment
     from daskenv_lab.report import FlowRunReport
 
+GATEWAY_INTERVAL = 3.0
+"""Seconds between a Gateway's looks at a cluster's load, unless its administrator sets
+``ClusterConfig.adaptive_period``."""
+
 LOOKED_AT = 30
 """So many of the last reports are read, and only where the flow is not among them all."""
 
@@ -93,6 +97,7 @@ def tune(
         recorded=worker_of(last),
         cores=cores_of(recorded_on or varied),
         machine=(os.cpu_count() or 0) if _is_here(varied) else 0,
+        interval=_interval(varied, fresh),
         startup=_startup(runs, varied, recorded_on) if startup is None else seconds(startup),
         fresh=fresh,
         region=str(varied.extra.get("region_name") or _region()),
@@ -166,6 +171,13 @@ def _startup(
         return sorted(observed)[len(observed) // 2]
     kind = "cloud" if isinstance(environment, DaskCloudProviderEnvironment) else "gateway"
     return config.seconds(f"tune.startup.{kind}")
+
+
+def _interval(environment: Environment, fresh: bool) -> float:
+    """Give the seconds between two looks at an adaptive cluster's load."""
+    if isinstance(environment, DaskCloudProviderEnvironment):
+        return 1.0 if fresh else config.seconds("fargate.adaptive-interval")
+    return GATEWAY_INTERVAL
 
 
 def _region() -> str:

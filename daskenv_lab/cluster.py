@@ -101,6 +101,9 @@ class ClusterInfo:
     adaptive: tuple[int, int | None] | None = None
     """The bounds of adaptive scaling, or None when it is off."""
 
+    target: int | None = None
+    """The number of workers that adaptive scaling asks for at present, or None when it is off."""
+
     adaptive_holder: str | None = None
     """Who lets the number of workers follow the load, where that is one of several sessions."""
 

@@ -137,7 +137,7 @@ class Measurement:
                 self.peak_memory[worker.address] = max(before, worker.memory)
             if not self.cluster_size or self.cluster_size[-1][1] != info.n_workers:
                 self.cluster_size.append((round(self._seconds(), 3), info.n_workers))
-            wanted = info.requested or 0
+            wanted = (info.target if info.adaptive else info.requested) or 0
             if not self._asked or self._asked[-1][1] != wanted:
                 self._asked.append((self._seconds() if self._asked else 0.0, wanted))
 

@@ -205,7 +205,7 @@ class Connection:
         """
         told = self.describe()
         label = told["label"]
-        adaptive = told["adaptive"] or label.get("adaptive")
+        adaptive = told["adaptive"]
         requested = told["requested"] if told["requested"] is not None else label.get("requested")
         idle = None if told["busy"] else (told["idle_since"] or told["started"])
         return ClusterInfo(
@@ -221,6 +221,7 @@ class Connection:
             idle_since=None if idle is None else datetime.fromtimestamp(idle, UTC),
             requested=None if adaptive else requested,
             adaptive=tuple(adaptive) if adaptive else None,
+            target=told["target"],
             adaptive_holder=label.get("adaptive_holder") if adaptive else None,
             stops_in=told["stops_in"],
             clients=told["clients"],

@@ -41,19 +41,26 @@ def describe(dask_scheduler: Any, asker: str) -> dict[str, Any]:
         for state, number in group.states.items():
             if number and state != "forgotten":
                 states[state] = states.get(state, 0) + number
+    label = dict(dask_scheduler.task_metadata.get("daskenv") or {})
     gateway = dask_scheduler.services.get("gateway")
     adapts = gateway is not None and gateway.adapt_task is not None
+    adaptive = [gateway.minimum, gateway.maximum] if adapts else label.get("adaptive")
+    target = gateway.count if adapts else None
+    if adaptive and not adapts:
+        target = max(dask_scheduler.adaptive_target(), adaptive[0] or 0)
+        target = target if adaptive[1] is None else min(target, adaptive[1])
     watch = getattr(dask_scheduler, "daskenv_watch", None) or {}
     ends = max(watch.get("used", 0.0) + watch.get("timeout", 0.0), watch.get("kept_until", 0.0))
     clients = [c for c in dask_scheduler.clients if c not in ("fire-and-forget", asker)]
     return {
         "id": dask_scheduler.id,
-        "label": dict(dask_scheduler.task_metadata.get("daskenv") or {}),
+        "label": label,
         "started": dask_scheduler.time_started,
         "idle_since": getattr(dask_scheduler, "idle_since", None),
         "busy": any(states.get(s) for s in ("processing", "waiting", "queued", "no-worker")),
         "requested": None if gateway is None or adapts else gateway.count,
-        "adaptive": [gateway.minimum, gateway.maximum] if adapts else None,
+        "adaptive": adaptive,
+        "target": target,
         "stops_in": max(ends - time.monotonic(), 0.0) if watch.get("timeout") else None,
         "clients": len(clients),
         "tasks": states,

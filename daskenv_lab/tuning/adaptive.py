@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from daskenv_lab.tuning.size import Size
 
-INTERVAL = 1.0
-"""Seconds between two looks at the load; ``distributed.adaptive.interval``."""
-
 TARGET = 5.0
 """Seconds within which all should be done; ``distributed.adaptive.target-duration``."""
 

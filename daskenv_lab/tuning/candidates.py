@@ -66,6 +66,9 @@ class Conditions:
     startup: float = 0.0
     """Seconds that a worker takes to start."""
 
+    interval: float = 1.0
+    """Seconds between two looks at the load, where the number of workers follows it."""
+
     fresh: bool = True
     """Whether the cluster is made for each flow run."""
 
@@ -132,6 +135,7 @@ def described(environment: Environment, conditions: Conditions) -> Candidate:
         memory=memory,
         speed=cores / conditions.cores,
         cores=0 if is_fargate(environment) else conditions.machine,
+        interval=conditions.interval,
         startup=conditions.startup,
         fresh=conditions.fresh,
     )

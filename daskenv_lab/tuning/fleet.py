@@ -51,8 +51,8 @@ class Fleet:
         self.freed_at: list[float] = []
         """When a thread became free last."""
 
-        self.cold: list[bool] = []
-        """Whether it has run nothing yet."""
+        self.warmup: list[float] = []
+        """Seconds that its first task takes more; 0 afterwards."""
 
         self.alive: list[bool] = []
         self.asked: list[float] = []
@@ -68,7 +68,7 @@ class Fleet:
         self._roomy: list[tuple[int, int]] = []
         self._turn = 0
 
-    def ask(self, now: float) -> int:
+    def ask(self, now: float, warmup: float) -> int:
         """Take note of one more worker that was asked for, and give its number."""
         self.free.append(0)
         self.running.append(0)
@@ -76,7 +76,7 @@ class Fleet:
         self.given.append([])
         self.backlog.append(0.0)
         self.freed_at.append(-math.inf)
-        self.cold.append(True)
+        self.warmup.append(warmup)
         self.alive.append(False)
         self.asked.append(now)
         self.came.append(math.inf)
@@ -96,6 +96,11 @@ class Fleet:
         self.n_alive += 1
         self.has_room(worker)
         return True
+
+    def first(self, worker: int) -> float:
+        """Give the seconds that come before a worker's first task, once."""
+        seconds, self.warmup[worker] = self.warmup[worker], 0.0
+        return seconds
 
     def leave(self, worker: int, now: float) -> None:
         """Take note of a worker that goes."""

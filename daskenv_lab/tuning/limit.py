@@ -24,8 +24,8 @@ Kind = Literal[
     "workers",
 ]
 
-CROWDED = 1.2
-"""How many times as long computing takes on a shared machine for that to be what limits."""
+CROWDED = 0.2
+"""The part of the tasks' time, waiting for a shared machine's cores, for that to be what limits."""
 
 MOST = 0.8
 """The part of the time from which a lower bound of it is what limits."""
@@ -60,12 +60,12 @@ def limit_of(
             kind="memory",
             why=f"workers move {memory(run.spilled)} to disk; give them more memory",
         )
-    crowding = size.crowding(len(work.nodes), work.computing) if size.cores else 1.0
-    if crowding > CROWDED:
+    if run.crowded_seconds > CROWDED * run.busy_seconds:
+        part = run.crowded_seconds / run.busy_seconds
         return Limit(
             kind="machine",
-            why=f"all workers share {many(size.cores, 'core')} of one machine, on which computing "
-            f"takes {crowding:.1f} times as long: more workers shorten nothing",
+            why=f"all workers share {many(size.cores, 'core')} of one machine, for which tasks "
+            f"wait {part:.0%} of their time: more workers shorten little",
         )
     came = size.startup if size.fresh else 0.0
     if came > took / 2:

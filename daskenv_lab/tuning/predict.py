@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from daskenv_lab.errors import ReportError
@@ -121,7 +121,9 @@ class Model:
                 faults.append(error)
         if not works:
             raise faults[0] if faults else ReportError("no report was given; run a flow first")
-        made = cls(works, seed=seed)
+        # The first run on a cluster is on workers that have just started.
+        cold = max(max(work.cold, work.warmup) for work in works)
+        made = cls([replace(works[0], cold=cold), *works[1:]], seed=seed)
         made.report = used[0]
         return made
 

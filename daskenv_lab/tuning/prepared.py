@@ -31,7 +31,6 @@ class Prepared:
         names = {name: i for i, name in enumerate(dict.fromkeys(node.task for node in nodes))}
         self.names = [names[node.task] for node in nodes]
         self.n_names = len(names)
-        self.computing = work.computing
         self.needed_names = [{self.names[need] for need in node.needs} for node in nodes]
 
     def on(self, size: Size, seconds: Sequence[float] | None) -> list[float]:
@@ -45,10 +44,6 @@ class Prepared:
             Durations in the place of those observed.
         """
         given = self.seconds if seconds is None else seconds
-        crowding = size.crowding(len(given), self.computing)
-        if size.speed == crowding == 1.0:
+        if size.speed == 1.0:
             return list(given)
-        return [
-            taken * (size.stretch(cpu) + cpu * (crowding - 1.0))
-            for taken, cpu in zip(given, self.cpu, strict=True)
-        ]
+        return [taken * size.stretch(cpu) for taken, cpu in zip(given, self.cpu, strict=True)]

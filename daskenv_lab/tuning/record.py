@@ -108,11 +108,14 @@ class _Reading:
         nodes = self._nodes()
         report = self.report
         bandwidth = report.bandwidth or FIRST_GUESS
+        warmup, cold = self._warmups()
         return Work(
             nodes=nodes,
             steps=self._steps(),
             overhead=self._overhead(),
-            warmup=self._warmup(),
+            warmup=warmup,
+            warmed=sum(not worker.joined for worker in report.workers) or 1,
+            cold=cold,
             bandwidth=bandwidth,
             latency=self._latency(bandwidth),
             phase=report.duration % TICK if report.ticks else None,
@@ -232,15 +235,16 @@ class _Reading:
                 heapq.heappush(free, max(ended, before))
         return statistics.median(gaps) if gaps else 0.0
 
-    def _warmup(self) -> float:
-        """Give what a worker's first task takes more than the others."""
-        seen: set[str] = set()
-        found = []
+    def _warmups(self) -> tuple[float, float]:
+        """Give what the first task takes more on a worker that was there, and on one that came."""
+        came = {worker.address for worker in self.report.workers if worker.joined > 0}
+        first: dict[str, float] = {}
         for run in sorted(self.report.task_runs, key=self._start):
-            if _single(run) and run.worker and run.worker not in seen:
-                seen.add(run.worker)
-                found.append(max((run.compute or 0) - (run.duration or 0) - self.extra, 0.0))
-        return _median(found)
+            if _single(run) and run.worker:
+                more = (run.compute or 0) - (run.duration or 0) - self.extra
+                first.setdefault(run.worker, max(more, 0.0))
+        there = _median(more for worker, more in first.items() if worker not in came)
+        return there, _median(more for worker, more in first.items() if worker in came)
 
     def _by_worker(self) -> Iterable[tuple[int, list[tuple[float, float, float]]]]:
         """Give each worker's threads, and its tasks' beginnings, ends and when they were ready."""

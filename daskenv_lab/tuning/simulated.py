@@ -37,6 +37,9 @@ class Simulated:
     transfer_seconds: float
     """By which fetching inputs delayed tasks."""
 
+    crowded_seconds: float
+    """By which tasks took longer, since workers share the cores of one machine."""
+
     client_seconds: float
     """For which the flow's own code worked while no task ran."""
 

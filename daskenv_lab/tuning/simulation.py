@@ -13,10 +13,11 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from daskenv_lab.tuning.adaptive import INTERVAL, PATIENCE, Adaptive
+from daskenv_lab.tuning.adaptive import PATIENCE, Adaptive
 from daskenv_lab.tuning.fleet import Fleet
 from daskenv_lab.tuning.flowcode import FlowCode
 from daskenv_lab.tuning.groups import BALANCE, UNKNOWN, Groups, slots
+from daskenv_lab.tuning.machine import Machine
 from daskenv_lab.tuning.memory import Memory
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.simulated import Placed, Simulated
@@ -94,6 +95,7 @@ class _Simulation:
         # Of the cluster.
         self.memory = Memory(size.memory, prepared.work.worker_memory)
         self.fleet = Fleet(size.nthreads, self.memory)
+        self.machine = Machine(size.cores, self.work.warmed)
         self.adaptive = None if size.maximum is None else Adaptive(size)
         self.slots = slots(size.nthreads)
         self.groups = Groups(prepared.n_names)
@@ -109,11 +111,11 @@ class _Simulation:
     def run(self) -> Simulated:
         """Go from event to event until all is done."""
         for _ in range(self.size.n_workers):
-            self._ask(self.size.startup if self.size.fresh else 0.0)
+            self._ask(fresh=self.size.fresh)
         self._send(self.p.inner)
         self._begin_step()
         if self.adaptive is not None:
-            self._later(INTERVAL, _TICK)
+            self._later(self.size.interval / 2, _TICK)
         while self.events and self._goes_on() and self.fault is None:
             self.now, _, kind, one, other = heapq.heappop(self.events)
             if kind == _FINISH:
@@ -166,10 +168,10 @@ class _Simulation:
 
     # The number of workers.
 
-    def _ask(self, delay: float) -> None:
-        worker = self.fleet.ask(self.now)
-        if delay:
-            self._later(delay, _ARRIVE, worker)
+    def _ask(self, *, fresh: bool) -> None:
+        worker = self.fleet.ask(self.now, self.work.before_first(fresh=fresh))
+        if fresh and self.size.startup:
+            self._later(self.size.startup, _ARRIVE, worker)
         else:
             self._arrive(worker)
 
@@ -183,16 +185,14 @@ class _Simulation:
         load = self.fleet.load(queued=len(self.queue), waiting=sum(usual), limit=self.size.memory)
         change = self.adaptive.change(load) if self.adaptive else 0
         for _ in range(change):
-            self._ask(self.size.startup)
+            self._ask(fresh=True)
         if change < 0:
             self._dismiss(self.fleet.leaving(-change))
         self.quiet = self.quiet + 1 if self.number == self.ticked else 0
         if self._goes_on() and (self.active or self.events or change):
-            delay = INTERVAL
-            if self.quiet >= PATIENCE and self.events:
-                # Nothing changes until the next event.
-                delay = max(delay, math.ceil(self.events[0][0] - self.now))
-            self._later(delay, _TICK)
+            # When nothing has changed for a while, nothing does until the next event.
+            ahead = self.events[0][0] - self.now if self.quiet >= PATIENCE and self.events else 0
+            self._later(self.size.interval * max(math.ceil(ahead / self.size.interval), 1), _TICK)
         self.ticked = self.number
 
     def _dismiss(self, workers: set[int]) -> None:
@@ -339,9 +339,8 @@ class _Simulation:
         delay = memory.start(worker, self.p.grows[node], inputs)
         if memory.fault is not None:
             self.fault = f"a {self.work.nodes[node].task!r} {memory.fault}"
-        if fleet.cold[worker]:
-            fleet.cold[worker] = False
-            delay += self.work.warmup
+        delay += self.machine.warmup(fleet.first(worker), fleet.n_alive)
+        delay += self.machine.start(self.p.cpu[node], self.takes[node])
         end = start + delay + self.takes[node]
         fleet.start(worker, self.expected[node])
         self.active += 1
@@ -358,6 +357,7 @@ class _Simulation:
         self.done[name] += 1
         self.spent[name] += self.takes[node]
         self.fleet.finish(worker, self.expected[node], self.now)
+        self.machine.finish(p.cpu[node])
         self.active -= 1
         self.left -= 1
         self.ended[node] = 1
@@ -390,6 +390,7 @@ class _Simulation:
             busy_seconds=self.busy,
             thread_seconds=self.fleet.thread_seconds(self.now),
             transfer_seconds=self.delayed,
+            crowded_seconds=self.machine.waited,
             client_seconds=self.code.alone,
             peak_memory=self.memory.peak,
             spilled=self.memory.spilled,

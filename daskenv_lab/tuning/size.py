@@ -38,6 +38,11 @@ class Size:
     cores: int = 0
     """Cores that all workers share, where they are on one machine; 0 where each has its own."""
 
+    interval: float = 1.0
+    """Seconds between two looks at the load, of an adaptive size: Dask's are each second
+    (``distributed.adaptive.interval``), those of Dask Gateway's clusters each third
+    (``ClusterConfig.adaptive_period``)."""
+
     startup: float = 0.0
     """Seconds from asking for a worker until it is there."""
 
@@ -48,24 +53,6 @@ class Size:
     def adaptive(self) -> bool:
         """Whether the number of workers follows the load."""
         return self.maximum is not None
-
-    def crowding(self, n_tasks: int, cpu: float) -> float:
-        """Say how many times as long computing takes, since all workers share a machine's cores.
-
-        Parameters
-        ----------
-        n_tasks : int
-            No more than so many run at once.
-        cpu : float
-            The part of the tasks' time that computes.
-
-        Examples
-        --------
-        >>> Size(n_workers=8, cores=2).crowding(100, 1.0), Size(n_workers=8).crowding(100, 1.0)
-        (4.0, 1.0)
-        """
-        threads = min((self.maximum or self.n_workers) * self.nthreads, n_tasks)
-        return max(threads * cpu / self.cores, 1.0) if self.cores else 1.0
 
     def stretch(self, cpu: float) -> float:
         """Say how many times as long a task takes here, `cpu` of whose time is computing.

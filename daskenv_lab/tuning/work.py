@@ -70,6 +70,12 @@ class Work:
     warmup: float = 0.0
     """Seconds before the first task on each worker, while it opens the flow run's context."""
 
+    warmed: int = 1
+    """Workers that did so at the same time."""
+
+    cold: float = 0.0
+    """The same on a worker that has just started, and imports what task runs need as well."""
+
     bandwidth: float = 100e6
     """Bytes a second from one worker to another; Dask's own first guess is 100 MB/s."""
 
@@ -82,6 +88,10 @@ class Work:
     worker_memory: int = 0
     """Bytes of a worker's process that holds nothing."""
 
+    def before_first(self, *, fresh: bool) -> float:
+        """Give the seconds before a worker's first task, which may have just started."""
+        return max(self.warmup, self.cold) if fresh else self.warmup
+
     def end(self, seconds: float) -> float:
         """Give the end of a run whose last work is over after so many seconds.
 
@@ -93,12 +103,6 @@ class Work:
         if self.phase is None:
             return seconds
         return self.phase + max(math.ceil(seconds - self.phase - 1e-9), 0)
-
-    @property
-    def computing(self) -> float:
-        """The part of all tasks' time that computes."""
-        total = self.total
-        return sum(n.seconds * n.cpu for n in self.nodes) / total if total else 0.0
 
     @property
     def total(self) -> float:

@@ -5,6 +5,8 @@ with other times than those recorded, drawn with another seed; the tasks mostly 
 machine of few cores runs sixteen of them at once. Each worker is a process with one thread.
 
 - `time`: predicted and measured seconds, and the error;
+- `adaptive`: three of the flows on a cluster of the embedded Gateway that follows its load, with
+  the start-up time that its workers showed in another run;
 - `size`: the cheapest size under a deadline, beside the best of all measured ones;
 - `speed`: how long the simulation takes for 10,000 tasks on 500 workers, and for 200 sizes.
 
@@ -21,17 +23,28 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import daskenv_lab
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 SIZES = (1, 2, 4, 8, 16)
 RECORDED_ON = 2
+CORES = os.cpu_count() or 1
+"""All workers are on this machine, as those of the embedded Gateway are."""
+
+ADAPTIVE = ("wide map", "diamond", "skewed map")
 FITTED, SHOWN = 11, 29
 """Seeds: of the recorded runs, and of those that are predicted; other ones for each shape."""
 
 
-def measure(folder: Path, shapes: list[str]) -> None:
+def measure(folder: Path, shapes: Sequence[str], sizes: Sequence[int] = SIZES) -> None:
     """Run the flows for real that a folder has no report of yet, and keep their reports there."""
     import distributed
 
@@ -40,7 +53,7 @@ def measure(folder: Path, shapes: list[str]) -> None:
 
     wanted = [
         (n, shape, seed)
-        for n in SIZES
+        for n in sizes
         for shape in shapes
         for seed in ([FITTED, SHOWN] if n == RECORDED_ON else [SHOWN])
         if not _path(folder, shape, n, seed).exists()
@@ -79,7 +92,7 @@ def show(folder: Path, shapes: list[str]) -> None:
         predicted, measured = {}, {}
         for n in SIZES:
             report = history.load(_path(folder, shape, n, SHOWN))
-            predicted[n] = model.predict(Size(n_workers=n)).seconds
+            predicted[n] = model.predict(Size(n_workers=n, cores=CORES)).seconds
             measured[n] = report.duration
             error = predicted[n].likely / measured[n] - 1
             errors.append(abs(error))
@@ -109,6 +122,59 @@ def show(folder: Path, shapes: list[str]) -> None:
             f"| {shape} | {deadline:.1f} s | {taken} | {best} | {regret:.0%} | {max(late, 0):.0%} |"
         )
     print(f"\nwithin 10 % of the best: {good} of {len(shapes)} (goal: six of eight)")
+
+
+def adaptive(folder: Path) -> None:
+    """Run flows on a Gateway's cluster of one to eight workers, beside what was predicted."""
+    import daskenv_lab
+    from daskenv_lab import history
+    from daskenv_lab.advising import GATEWAY_INTERVAL
+    from daskenv_lab.tuning import Model, Size, work_of
+    from tests.benchmarks.tune_flows import SHAPES, warm_up
+
+    measure(folder, ADAPTIVE, [RECORDED_ON])
+    print("\n| shape | from one to eight workers | measured | error |\n|---|---|---|---|")
+    session = daskenv_lab.up(
+        "local", name="tuned", adaptive_min_workers=1, adaptive_max_workers=8, worker_threads=1
+    )
+    try:
+        session.run(warm_up, n=4)
+        first = session.run(warm_up, n=160)
+        startups = [worker.startup for worker in first.workers if worker.startup is not None]
+        size = Size(
+            n_workers=1,
+            maximum=8,
+            cores=CORES,
+            interval=GATEWAY_INTERVAL,
+            startup=statistics.median(startups),
+        )
+        cold = work_of(first).cold
+        for shape in ADAPTIVE:
+            _rest(session)
+            model = Model.of([history.load(_path(folder, shape, RECORDED_ON, FITTED))])
+            model = Model([replace(model.work, cold=cold)])
+            told = model.predict(size).seconds
+            report = session.run(
+                SHAPES[shape], seed=SHOWN + 100 * list(SHAPES).index(shape), _progress=False
+            )
+            print(
+                f"| {shape} | {told.likely:.1f} ({told.low:.1f} to {told.high:.1f}) s "
+                f"| {report.duration:.1f} s | {told.likely / report.duration - 1:+.0%} |"
+            )
+        print(f"\nworkers took {size.startup:.1f} s to start, and {cold:.1f} s before a first task")
+    finally:
+        session.down()
+
+
+def _rest(session: daskenv_lab.Session) -> None:
+    """Wait until one worker is left."""
+    until = time.monotonic() + 120
+    while session.info().n_workers > 1:
+        if time.monotonic() > until:
+            raise SystemExit(
+                f"{session.info().n_workers} workers stay; ask again on a quiet machine"
+            )
+        time.sleep(0.5)
 
 
 def speed() -> None:
@@ -151,7 +217,8 @@ def main() -> None:
     from tests.benchmarks.tune_flows import SHAPES
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=["time", "speed"], default=["time", "speed"])
+    parts = ["time", "adaptive", "speed"]
+    parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--reports", type=Path, help="Use, or keep, the runs in this folder.")
     chosen = parser.parse_args()
@@ -161,6 +228,8 @@ def main() -> None:
         if "time" in chosen.only:
             measure(folder, chosen.shapes)
             show(folder, chosen.shapes)
+        if "adaptive" in chosen.only:
+            adaptive(folder)
         if "speed" in chosen.only:
             speed()
 

@@ -108,6 +108,28 @@ def test_workers(report: FlowRunReport, cluster: LocalCluster) -> None:
     assert not [name for name in plugins if name.startswith(PREFIX)]
 
 
+@pytest.mark.slow
+def test_workers_that_come_by_the_load(api: str) -> None:
+    """How long they took from when the load asked for them."""
+
+    @flow
+    def busy() -> None:
+        make.map([1.5] * 12, 10).wait()
+
+    session = daskenv_lab.up("local", name="load", adaptive_min_workers=1, adaptive_max_workers=3)
+    try:
+        report = session.run(busy)
+        assert report.ok
+        first, *later = sorted(report.workers, key=lambda worker: worker.joined)
+        assert (first.joined, first.startup) == (0.0, None)
+        assert later
+        for worker in later:
+            assert worker.startup is not None
+            assert 0 < worker.startup <= worker.joined
+    finally:
+        session.down()
+
+
 def test_it_is_kept(report: FlowRunReport) -> None:
     """The whole record comes back from the state folder."""
     (kept,) = [one for one in history.last(50) if one.flow_run_id == report.flow_run_id]

@@ -112,9 +112,10 @@ def test_adaptive_scaling_is_told_and_ended(running: Running, connection: Connec
     until(lambda: running.provider.info(connection).adaptive == (1, 2))
     until(lambda: running.provider.info(connection).n_workers >= 1)
     assert running.provider.info(connection).requested is None
+    assert running.provider.info(connection).target == 1
     running.provider.scale(connection, 1)
     info = running.provider.info(connection)
-    assert (info.adaptive, info.requested) == (None, 1)
+    assert (info.adaptive, info.target, info.requested) == (None, None, 1)
 
 
 def test_info_holds_the_label(running: Running, connection: Connection) -> None:

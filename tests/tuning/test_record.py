@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from daskenv_lab.errors import ReportError
+from daskenv_lab.report import WorkerReport
 from daskenv_lab.tuning import Step, work_of
 from tests.tuning.reports import flow_run, task_run, waited
 
@@ -71,6 +72,7 @@ def test_a_workers_first_task() -> None:
     work = work_of(flow_run(*runs))
     assert work.warmup == pytest.approx(0.4)
     assert [node.seconds for node in work.nodes] == pytest.approx([1.1] * 6)
+    assert work.cold == 0.0
     # The third begins, with what comes before the task's own code, 0.4 s after the first ended.
     assert work.overhead == pytest.approx(0.25, abs=0.2)
 
@@ -138,3 +140,18 @@ def test_reports_that_tell_too_little() -> None:
         ReportError, match=r"does not say what its tasks needed.*run the flow again"
     ):
         work_of(replace(run, workers=()))
+
+
+def test_a_worker_that_has_just_come() -> None:
+    """Its first task takes longer than on those that have run flows before."""
+    workers = (
+        WorkerReport(address="w0", nthreads=1, memory_limit=0, joined=0.0),
+        WorkerReport(address="w1", nthreads=1, memory_limit=0, joined=2.0, startup=1.5),
+    )
+    runs = [
+        task_run(0, 0.5, 1.0, compute=1.2),
+        task_run(1, 2.5, 1.0, compute=3.1, worker="w1"),
+        *(task_run(i, i + 2.0, 1.0, compute=1.1) for i in range(2, 6)),
+    ]
+    warm = work_of(flow_run(*runs, workers=workers))
+    assert (warm.warmup, warm.cold) == (pytest.approx(0.1), pytest.approx(2.0))

@@ -163,6 +163,16 @@ def test_workers_on_one_machine() -> None:
     assert run(computing, 2, cores=2).seconds == 4.0
     assert run(sent(*[node(1.0)] * 8), 8, cores=2).seconds == 1.0
     assert run(computing, 8).seconds == 1.0
+    chain = sent(*(node(1.0, *range(max(i - 1, 0), i), cpu=1.0) for i in range(6)))
+    assert run(chain, 8, cores=2).seconds == 6.0
+
+
+def test_workers_on_one_machine_open_their_contexts_together() -> None:
+    """What two did at once on two cores takes eight of them four times as long."""
+    work = sent(*[node(1.0, cpu=0.0)] * 8, warmup=0.5, warmed=2)
+    assert run(work, 2, cores=2).seconds == 4.5
+    assert run(work, 8, cores=2).seconds == 3.0
+    assert run(work, 8).seconds == 1.5
 
 
 def test_a_cluster_of_its_own() -> None:
@@ -171,6 +181,16 @@ def test_a_cluster_of_its_own() -> None:
     assert told.seconds == 31.0
     assert told.worker_seconds == 62.0
     assert run(sent(node(1.0)), 2, startup=30.0).seconds == 1.0
+    cold = sent(*[node(1.0)] * 2, warmup=0.5, cold=4.0)
+    assert run(cold, 1, fresh=True).seconds == 6.0
+    assert run(cold, 1).seconds == 2.5
+
+
+def test_looks_at_the_load() -> None:
+    """A cluster that looks at its load less often grows later."""
+    work = sent(*[node(1.0)] * 60)
+    often = run(work, 1, maximum=8).seconds
+    assert often < run(work, 1, maximum=8, interval=3.0).seconds < often + 3.0
 
 
 def test_adaptive_scaling() -> None:
@@ -179,7 +199,7 @@ def test_adaptive_scaling() -> None:
     told = run(work, 1, maximum=8, startup=3.0)
     assert told.seconds < run(work, 1).seconds / 2
     assert len(told.workers) == 8
-    assert min(p.start for p in told.placed if p.worker == 1) >= 4.0
+    assert min(p.start for p in told.placed if p.worker == 1) >= 3.5
     assert sum(until < told.seconds for _, until in told.workers) >= 6
     assert told.worker_seconds < 8 * told.seconds
     assert run(work, 8).seconds <= told.seconds
