@@ -10,7 +10,7 @@ from daskenv_lab.tuning.record import work_of
 from daskenv_lab.tuning.size import Size
 from daskenv_lab.tuning.sizing import sizer
 from daskenv_lab.tuning.suggest import Advice, Suggestion, advise
-from daskenv_lab.tuning.work import Node, Step, Work
+from daskenv_lab.tuning.work import Node, Step, Warmup, Work
 
 __all__ = [
     "Advice",
@@ -24,6 +24,7 @@ __all__ = [
     "Size",
     "Step",
     "Suggestion",
+    "Warmup",
     "Work",
     "advise",
     "candidates",

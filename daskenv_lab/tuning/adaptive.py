@@ -43,6 +43,11 @@ class Load:
     memory: float = 0.0
     """Bytes of results, and of all workers' limits."""
 
+    @property
+    def ready(self) -> int:
+        """Calls that a worker has, or could have."""
+        return self.queued + self.processing
+
 
 class Adaptive:
     """Decides as `distributed.deploy.Adaptive` and ``Scheduler.adaptive_target`` do.
@@ -77,9 +82,8 @@ class Adaptive:
         return -min(planned - target, load.idle + load.coming)
 
     def _target(self, load: Load) -> int:
-        ready = load.queued + load.processing
         # A few long tasks do not ask for many workers.
-        cores = min(math.ceil(load.occupancy / TARGET), ready)
+        cores = min(math.ceil(load.occupancy / TARGET), load.ready)
         wanted = math.ceil(cores / self._nthreads)
         if load.queued and not load.workers:
             wanted = max(wanted, 1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from daskenv_lab.tuning.adaptive import Load
+from daskenv_lab.tuning.work import NOTHING
 
 if TYPE_CHECKING:
     from daskenv_lab.tuning.memory import Memory
+    from daskenv_lab.tuning.work import Warmup
 
 Call = tuple[int, int, int, float]
 """Generation, turn and node of a call, and when its inputs are there."""
@@ -51,8 +54,8 @@ class Fleet:
         self.freed_at: list[float] = []
         """When a thread became free last."""
 
-        self.warmup: list[float] = []
-        """Seconds that its first task takes more; 0 afterwards."""
+        self.warmup: list[Warmup] = []
+        """What comes before its first task; nothing afterwards."""
 
         self.alive: list[bool] = []
         self.asked: list[float] = []
@@ -65,10 +68,11 @@ class Fleet:
         self.expected_of: dict[int, float] = {}
         """Seconds that calls are expected to take that wait for a thread, by their nodes."""
 
+        self._together: Counter[float] = Counter()
         self._roomy: list[tuple[int, int]] = []
         self._turn = 0
 
-    def ask(self, now: float, warmup: float) -> int:
+    def ask(self, now: float, warmup: Warmup) -> int:
         """Take note of one more worker that was asked for, and give its number."""
         self.free.append(0)
         self.running.append(0)
@@ -79,6 +83,7 @@ class Fleet:
         self.warmup.append(warmup)
         self.alive.append(False)
         self.asked.append(now)
+        self._together[now] += 1
         self.came.append(math.inf)
         self.left.append(math.inf)
         self.memory.add()
@@ -97,10 +102,10 @@ class Fleet:
         self.has_room(worker)
         return True
 
-    def first(self, worker: int) -> float:
-        """Give the seconds that come before a worker's first task, once."""
-        seconds, self.warmup[worker] = self.warmup[worker], 0.0
-        return seconds
+    def first(self, worker: int, cores: int) -> float:
+        """Give the seconds before a worker's first task, once; `cores` are those of all, or 0."""
+        warmup, self.warmup[worker] = self.warmup[worker], NOTHING
+        return warmup.among(self._together[self.asked[worker]], cores) if warmup.seconds else 0.0
 
     def leave(self, worker: int, now: float) -> None:
         """Take note of a worker that goes."""
@@ -122,15 +127,15 @@ class Fleet:
         last = set(self.present())
         return set(chosen[:-1] if last and last <= set(chosen) else chosen)
 
-    def load(self, *, queued: int, waiting: float, limit: int) -> Load:
+    def load(self, queued: int, occupancy: float, *, limit: int) -> Load:
         """Say what there is to do.
 
         Parameters
         ----------
         queued : int
             Calls that no worker has been given.
-        waiting : float
-            Seconds that they are expected to take.
+        occupancy : float
+            Seconds that all calls are expected to take that are not over.
         limit : int
             Bytes that each worker may use.
         """
@@ -140,7 +145,7 @@ class Fleet:
             coming=self.coming,
             queued=queued,
             processing=sum(self.calls[w] for w in present),
-            occupancy=waiting + sum(self.backlog[w] for w in present),
+            occupancy=occupancy,
             idle=len(self.needless()),
             memory_used=sum(self.memory.held(w) for w in present),
             memory=limit * len(present),

@@ -11,10 +11,6 @@ configuration ``distributed.scheduler.worker-saturation`` has it."""
 BALANCE = 1.0
 """Seconds between two looks for work to steal; ``distributed.scheduler.work-stealing-interval``."""
 
-UNKNOWN = 0.5
-"""Seconds that a task is expected to take before one has ended, as Dask's configuration
-``distributed.scheduler.unknown-task-duration`` has it."""
-
 FEW_GROUPS = FEW_MEMBERS = 5
 """A group counts as root-like while it needs fewer groups than this, of fewer calls together
 (``distributed.scheduler.rootish-taskgroup`` and ``rootish-taskgroup-dependencies``)."""

@@ -47,13 +47,10 @@ class Machine:
     ----------
     cores : int
         The machine's; 0 where each worker has its own.
-    warmed : int
-        The workers that began at once where it was seen what their first tasks take more.
     """
 
-    def __init__(self, cores: int, warmed: int) -> None:
+    def __init__(self, cores: int) -> None:
         self.cores = cores
-        self.warmed = warmed
         self.waited = 0.0
         """Seconds by which tasks took longer, all together."""
 
@@ -76,12 +73,3 @@ class Machine:
         if self.cores:
             self._tasks -= 1
             self._cpu = max(self._cpu - cpu, 0.0)
-
-    def warmup(self, seconds: float, workers: int) -> float:
-        """Give what a first task takes more where so many workers are.
-
-        To open the flow run's context and to import what it needs is computing.
-        """
-        if not self.cores:
-            return seconds
-        return seconds * max(workers / self.cores, 1.0) / max(self.warmed / self.cores, 1.0)

@@ -122,7 +122,8 @@ class Model:
         if not works:
             raise faults[0] if faults else ReportError("no report was given; run a flow first")
         # The first run on a cluster is on workers that have just started.
-        cold = max(max(work.cold, work.warmup) for work in works)
+        seen = [warmup for work in works for warmup in (work.cold, work.warmup)]
+        cold = max(seen, key=lambda warmup: warmup.seconds)
         made = cls([replace(works[0], cold=cold), *works[1:]], seed=seed)
         made.report = used[0]
         return made

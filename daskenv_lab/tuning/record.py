@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from daskenv_lab.errors import ReportError
-from daskenv_lab.tuning.work import Node, Step, Work
+from daskenv_lab.tuning.work import Node, Step, Warmup, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -114,7 +114,6 @@ class _Reading:
             steps=self._steps(),
             overhead=self._overhead(),
             warmup=warmup,
-            warmed=sum(not worker.joined for worker in report.workers) or 1,
             cold=cold,
             bandwidth=bandwidth,
             latency=self._latency(bandwidth),
@@ -235,16 +234,21 @@ class _Reading:
                 heapq.heappush(free, max(ended, before))
         return statistics.median(gaps) if gaps else 0.0
 
-    def _warmups(self) -> tuple[float, float]:
+    def _warmups(self) -> tuple[Warmup, Warmup]:
         """Give what the first task takes more on a worker that was there, and on one that came."""
-        came = {worker.address for worker in self.report.workers if worker.joined > 0}
+        workers = self.report.workers
+        came = {worker.address for worker in workers if worker.joined > 0}
         first: dict[str, float] = {}
         for run in sorted(self.report.task_runs, key=self._start):
             if _single(run) and run.worker:
                 more = (run.compute or 0) - (run.duration or 0) - self.extra
                 first.setdefault(run.worker, max(more, 0.0))
-        there = _median(more for worker, more in first.items() if worker not in came)
-        return there, _median(more for worker, more in first.items() if worker in came)
+        found = []
+        for new in (False, True):
+            seconds = [more for worker, more in first.items() if (worker in came) == new]
+            there = len(came) if new else len(workers) - len(came)
+            found.append(Warmup(_median(seconds), max(there, 1)))
+        return found[0], found[1]
 
     def _by_worker(self) -> Iterable[tuple[int, list[tuple[float, float, float]]]]:
         """Give each worker's threads, and its tasks' beginnings, ends and when they were ready."""

@@ -14,9 +14,10 @@ import math
 from typing import TYPE_CHECKING
 
 from daskenv_lab.tuning.adaptive import PATIENCE, Adaptive
+from daskenv_lab.tuning.durations import Durations
 from daskenv_lab.tuning.fleet import Fleet
 from daskenv_lab.tuning.flowcode import FlowCode
-from daskenv_lab.tuning.groups import BALANCE, UNKNOWN, Groups, slots
+from daskenv_lab.tuning.groups import BALANCE, Groups, slots
 from daskenv_lab.tuning.machine import Machine
 from daskenv_lab.tuning.memory import Memory
 from daskenv_lab.tuning.prepared import Prepared
@@ -88,14 +89,11 @@ class _Simulation:
         self.expected = [0.0] * n
         self.rank = [0] * n
         self.where: list[set[int]] = [set() for _ in range(n)]
-        # Of each task's name.
-        self.done = [0] * prepared.n_names
-        self.spent = [0.0] * prepared.n_names
-        self.queued = [0] * prepared.n_names
+        self.durations = Durations(prepared.names, prepared.n_names)
         # Of the cluster.
         self.memory = Memory(size.memory, prepared.work.worker_memory)
         self.fleet = Fleet(size.nthreads, self.memory)
-        self.machine = Machine(size.cores, self.work.warmed)
+        self.machine = Machine(size.cores)
         self.adaptive = None if size.maximum is None else Adaptive(size)
         self.slots = slots(size.nthreads)
         self.groups = Groups(prepared.n_names)
@@ -103,7 +101,6 @@ class _Simulation:
         self.balancing = False
         self.quiet = self.ticked = 0
         self.left = n
-        self.active = 0
         self.busy = self.delayed = 0.0
         self.placed: list[Placed] | None = [] if timeline else None
         self.code = FlowCode(self.work.steps, n)
@@ -138,7 +135,7 @@ class _Simulation:
         return self.left > 0 or not self.code.done
 
     def _tasks_run(self) -> bool:
-        return self.active > 0 or bool(self.queue)
+        return bool(self.durations.running or self.queue)
 
     def _later(self, delay: float, kind: int, one: int = 0, other: int = 0) -> None:
         self.number += 1
@@ -181,15 +178,18 @@ class _Simulation:
             self._balance_later()
 
     def _look_at_load(self) -> None:
-        usual = (n * self._usual(name) for name, n in enumerate(self.queued) if n)
-        load = self.fleet.load(queued=len(self.queue), waiting=sum(usual), limit=self.size.memory)
+        longer = self.durations.watch(self.now)
+        load = self.fleet.load(len(self.queue), self.durations.occupancy, limit=self.size.memory)
         change = self.adaptive.change(load) if self.adaptive else 0
         for _ in range(change):
             self._ask(fresh=True)
         if change < 0:
             self._dismiss(self.fleet.leaving(-change))
-        self.quiet = self.quiet + 1 if self.number == self.ticked else 0
-        if self._goes_on() and (self.active or self.events or change):
+        # What takes longer than expected asks for more workers, up to one for each call.
+        grows = longer and load.workers + load.coming < min(load.ready, self.size.maximum or 0)
+        same = self.number == self.ticked and not grows
+        self.quiet = self.quiet + 1 if same else 0
+        if self._goes_on() and (self.durations.running or self.events or change):
             # When nothing has changed for a while, nothing does until the next event.
             ahead = self.events[0][0] - self.now if self.quiet >= PATIENCE and self.events else 0
             self._later(self.size.interval * max(math.ceil(ahead / self.size.interval), 1), _TICK)
@@ -210,19 +210,15 @@ class _Simulation:
 
     # Which call goes to which worker.
 
-    def _usual(self, name: int) -> float:
-        """Give the seconds that a task is expected to take: the mean so far."""
-        return self.spent[name] / self.done[name] if self.done[name] else UNKNOWN
-
     def _assign(self, node: int) -> None:
         """Give a call that is ready to a worker, or put it into the queue."""
         fleet = self.fleet
         needs, name = self.p.needs[node], self.p.names[node]
+        self.durations.ready(node)
         if not fleet.n_alive or self.groups.rootlike(name, fleet.n_alive * fleet.nthreads):
             worker = None if self.queue else fleet.least_busy(self.slots)
             if worker is None:
                 self.number += 1
-                self.queued[name] += 1
                 heapq.heappush(self.queue, (self.rank[node], self.number, node))
                 return
         elif needs:
@@ -263,7 +259,7 @@ class _Simulation:
                     self.where[need].add(worker)
                     self.memory.store(worker, self.p.output[need])
         self.number += 1
-        self.expected[node] = self._usual(self.p.names[node])
+        self.expected[node] = self.durations.usual(node)
         self.fleet.give(worker, (self.rank[node], self.number, node, fetched), self.expected[node])
         if self.fleet.free[worker]:
             self._run_next(worker)
@@ -277,7 +273,6 @@ class _Simulation:
         fleet = self.fleet
         while self.queue and fleet.calls[worker] < self.slots:
             node = heapq.heappop(self.queue)[2]
-            self.queued[self.p.names[node]] -= 1
             self._give(node, worker)
         self._run_next(worker)
         if fleet.calls[worker] < self.slots:
@@ -313,7 +308,7 @@ class _Simulation:
     def _moves(self, node: int, victim: int, thief: int) -> bool:
         """Tell whether a call moves, as ``WorkStealing.balance`` weighs it."""
         fleet, needs = self.fleet, self.p.needs[node]
-        usual = self._usual(self.p.names[node])
+        usual = self.durations.usual(node)
         there = fleet.backlog[thief] + self._moving(needs, thief) + usual
         return there <= fleet.backlog[victim] - (self._moving(needs, victim) + usual) / 2
 
@@ -339,11 +334,11 @@ class _Simulation:
         delay = memory.start(worker, self.p.grows[node], inputs)
         if memory.fault is not None:
             self.fault = f"a {self.work.nodes[node].task!r} {memory.fault}"
-        delay += self.machine.warmup(fleet.first(worker), fleet.n_alive)
+        delay += fleet.first(worker, self.size.cores)
         delay += self.machine.start(self.p.cpu[node], self.takes[node])
         end = start + delay + self.takes[node]
         fleet.start(worker, self.expected[node])
-        self.active += 1
+        self.durations.begin(node, start)
         self.busy += end - start
         if self.placed is not None:
             self.placed.append(Placed(node=node, worker=worker, start=start, end=end))
@@ -353,12 +348,9 @@ class _Simulation:
         if self.code.works:
             self.code.count(self.now, tasks_run=self._tasks_run())
         p = self.p
-        name = p.names[node]
-        self.done[name] += 1
-        self.spent[name] += self.takes[node]
+        self.durations.end(node, self.now)
         self.fleet.finish(worker, self.expected[node], self.now)
         self.machine.finish(p.cpu[node])
-        self.active -= 1
         self.left -= 1
         self.ended[node] = 1
         self.where[node].add(worker)

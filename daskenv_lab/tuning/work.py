@@ -6,6 +6,38 @@ import math
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
+class Warmup:
+    """What the first task on a worker takes more, since its process gets ready before.
+
+    Examples
+    --------
+    >>> Warmup(0.5, workers=2).among(8, cores=2), Warmup(0.5).among(8, cores=0)
+    (2.0, 0.5)
+    """
+
+    seconds: float = 0.0
+    workers: int = 1
+    """So many did so at once."""
+
+    def among(self, workers: int, cores: int) -> float:
+        """Give the seconds where so many do it at once; it is computing.
+
+        Parameters
+        ----------
+        workers : int
+            The workers.
+        cores : int
+            Cores of the machine on which they are, or 0 where each has its own.
+        """
+        if not cores:
+            return self.seconds
+        return self.seconds * max(workers / cores, 1.0) / max(self.workers / cores, 1.0)
+
+
+NOTHING = Warmup()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One Dask task: a task run, or the task runs of a batch."""
@@ -67,13 +99,10 @@ class Work:
     overhead: float = 0.0
     """Seconds between the end of a task and the start of the next on the same thread."""
 
-    warmup: float = 0.0
-    """Seconds before the first task on each worker, while it opens the flow run's context."""
+    warmup: Warmup = NOTHING
+    """Before the first task on each worker, while it opens the flow run's context."""
 
-    warmed: int = 1
-    """Workers that did so at the same time."""
-
-    cold: float = 0.0
+    cold: Warmup = NOTHING
     """The same on a worker that has just started, and imports what task runs need as well."""
 
     bandwidth: float = 100e6
@@ -88,9 +117,9 @@ class Work:
     worker_memory: int = 0
     """Bytes of a worker's process that holds nothing."""
 
-    def before_first(self, *, fresh: bool) -> float:
-        """Give the seconds before a worker's first task, which may have just started."""
-        return max(self.warmup, self.cold) if fresh else self.warmup
+    def before_first(self, *, fresh: bool) -> Warmup:
+        """Say what comes before the first task of a worker, which may have just started."""
+        return self.cold if fresh and self.cold.seconds > self.warmup.seconds else self.warmup
 
     def end(self, seconds: float) -> float:
         """Give the end of a run whose last work is over after so many seconds.

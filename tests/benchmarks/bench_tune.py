@@ -154,14 +154,15 @@ def adaptive(folder: Path) -> None:
             model = Model.of([history.load(_path(folder, shape, RECORDED_ON, FITTED))])
             model = Model([replace(model.work, cold=cold)])
             told = model.predict(size).seconds
-            report = session.run(
-                SHAPES[shape], seed=SHOWN + 100 * list(SHAPES).index(shape), _progress=False
-            )
+            report = session.run(SHAPES[shape], seed=SHOWN + 100 * list(SHAPES).index(shape))
             print(
                 f"| {shape} | {told.likely:.1f} ({told.low:.1f} to {told.high:.1f}) s "
                 f"| {report.duration:.1f} s | {told.likely / report.duration - 1:+.0%} |"
             )
-        print(f"\nworkers took {size.startup:.1f} s to start, and {cold:.1f} s before a first task")
+        print(
+            f"\nworkers took {size.startup:.1f} s to start, and their first tasks "
+            f"{cold.seconds:.1f} s more, {cold.workers} at once"
+        )
     finally:
         session.down()
 

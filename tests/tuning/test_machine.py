@@ -32,10 +32,10 @@ def test_more_tasks_do_no_less(tasks: int, cpu: float, cores: int) -> None:
 
 def test_tasks_that_come_and_go() -> None:
     """Only those that run at once wait for each other."""
-    machine = Machine(2, 1)
+    machine = Machine(2)
     assert [machine.start(1.0, 4.0) for _ in range(4)] == [0.0, 0.0, 2.0, 4.0]
     for _ in range(3):
         machine.finish(1.0)
     assert machine.start(1.0, 4.0) == 0.0
     assert machine.waited == 6.0
-    assert Machine(0, 1).start(1.0, 4.0) == 0.0
+    assert Machine(0).start(1.0, 4.0) == 0.0

@@ -70,9 +70,10 @@ def test_a_workers_first_task() -> None:
         for i, at in enumerate((0.5, 0.5, 2.0, 2.0, 3.2, 3.2))
     ]
     work = work_of(flow_run(*runs))
-    assert work.warmup == pytest.approx(0.4)
+    assert work.warmup.seconds == pytest.approx(0.4)
+    assert work.warmup.workers == 2
     assert [node.seconds for node in work.nodes] == pytest.approx([1.1] * 6)
-    assert work.cold == 0.0
+    assert work.cold.seconds == 0.0
     # The third begins, with what comes before the task's own code, 0.4 s after the first ended.
     assert work.overhead == pytest.approx(0.25, abs=0.2)
 
@@ -154,4 +155,4 @@ def test_a_worker_that_has_just_come() -> None:
         *(task_run(i, i + 2.0, 1.0, compute=1.1) for i in range(2, 6)),
     ]
     warm = work_of(flow_run(*runs, workers=workers))
-    assert (warm.warmup, warm.cold) == (pytest.approx(0.1), pytest.approx(2.0))
+    assert (warm.warmup.seconds, warm.cold.seconds) == (pytest.approx(0.1), pytest.approx(2.0))

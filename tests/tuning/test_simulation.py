@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskenv_lab.tuning import Node, Size, Step, Work
+from daskenv_lab.tuning import Node, Size, Step, Warmup, Work
 from daskenv_lab.tuning.limit import critical_path
 from daskenv_lab.tuning.simulated import Simulated
 from daskenv_lab.tuning.simulation import simulate
@@ -145,7 +145,7 @@ def test_tasks_of_tasks() -> None:
 
 def test_between_tasks_and_before_the_first() -> None:
     """A thread rests between two tasks, and a worker warms up once."""
-    work = sent(*[node(1.0)] * 3, overhead=0.1, warmup=0.5)
+    work = sent(*[node(1.0)] * 3, overhead=0.1, warmup=Warmup(0.5))
     assert run(work, 1).seconds == pytest.approx(0.5 + 3 * 1.0 + 2 * 0.1)
 
 
@@ -169,7 +169,7 @@ def test_workers_on_one_machine() -> None:
 
 def test_workers_on_one_machine_open_their_contexts_together() -> None:
     """What two did at once on two cores takes eight of them four times as long."""
-    work = sent(*[node(1.0, cpu=0.0)] * 8, warmup=0.5, warmed=2)
+    work = sent(*[node(1.0, cpu=0.0)] * 8, warmup=Warmup(0.5, workers=2))
     assert run(work, 2, cores=2).seconds == 4.5
     assert run(work, 8, cores=2).seconds == 3.0
     assert run(work, 8).seconds == 1.5
@@ -181,7 +181,7 @@ def test_a_cluster_of_its_own() -> None:
     assert told.seconds == 31.0
     assert told.worker_seconds == 62.0
     assert run(sent(node(1.0)), 2, startup=30.0).seconds == 1.0
-    cold = sent(*[node(1.0)] * 2, warmup=0.5, cold=4.0)
+    cold = sent(*[node(1.0)] * 2, warmup=Warmup(0.5), cold=Warmup(4.0))
     assert run(cold, 1, fresh=True).seconds == 6.0
     assert run(cold, 1).seconds == 2.5
 
