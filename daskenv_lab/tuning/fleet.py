@@ -68,6 +68,7 @@ class Fleet:
         self.expected_of: dict[int, float] = {}
         """Seconds that calls are expected to take that wait for a thread, by their nodes."""
 
+        self._present: list[int] | None = None
         self._together: Counter[float] = Counter()
         self._roomy: list[tuple[int, int]] = []
         self._turn = 0
@@ -95,7 +96,7 @@ class Fleet:
         if self.left[worker] < math.inf:
             return False
         self.coming -= 1
-        self.alive[worker] = True
+        self.alive[worker], self._present = True, None
         self.came[worker] = now
         self.free[worker] = self.nthreads
         self.n_alive += 1
@@ -113,7 +114,7 @@ class Fleet:
             self.n_alive -= 1
         else:
             self.coming -= 1
-        self.alive[worker] = False
+        self.alive[worker], self._present = False, None
         self.free[worker] = 0
         self.left[worker] = now
 
@@ -153,7 +154,9 @@ class Fleet:
 
     def present(self) -> list[int]:
         """Give the workers that are there."""
-        return [worker for worker, alive in enumerate(self.alive) if alive]
+        if self._present is None:
+            self._present = [worker for worker, alive in enumerate(self.alive) if alive]
+        return self._present
 
     def needless(self) -> list[int]:
         """Give the workers that are there with nothing to do."""

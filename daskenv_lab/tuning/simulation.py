@@ -330,7 +330,7 @@ class _Simulation:
         if fetched > start:
             self.delayed += fetched - start
             start = fetched
-        inputs = sum(self.p.output[need] for need in self.p.needs[node])
+        inputs = sum(self.p.output[need] for need in self.p.needs[node]) if memory.spilled else 0
         delay = memory.start(worker, self.p.grows[node], inputs)
         if memory.fault is not None:
             self.fault = f"a {self.work.nodes[node].task!r} {memory.fault}"
