@@ -14,7 +14,7 @@ from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.prefect3 import current_flow
 from daskenv_lab.flows.relay.prefect_http import stripped
-from daskenv_lab.flows.relay.route import route_for
+from daskenv_lab.flows.relay.route import hurry, route_for
 from daskenv_lab.flows.reporting import HOLD
 from daskenv_lab.flows.room import leave_rooms
 from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room, written_room
@@ -262,6 +262,7 @@ class DaskExecutor(DaskRunner):
             stack.callback(feed_of(connection.client).remove, self.run_id)
             if self._futures:
                 left = self._leave(connection.client) if connection.open else set()
+                hurry(connection.client)
                 self._await_ends()
                 self._tell_again(set(self._seen) - left - feed_of(connection.client).left)
         # Dask forgets the flow run's context and code with them.

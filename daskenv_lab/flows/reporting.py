@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 REPORTERS = "daskenv_reporters"
 """The attribute of a Dask worker under which it keeps its reporters, by the API's address."""
 
+ITEMS = "X-Daskenv-Items"
+"""The header by which the relay knows what needs no answer: the number of events or log lines."""
+
 REPORTERS_KEPT = 4
 """Reporters that a worker keeps; each API, and each kernel whose calls are relayed, has one."""
 
@@ -56,7 +59,7 @@ HOLD = 20.0
 """Seconds for which events are held at most, so that recording takes no time from the tasks.
 
 The end of their flow run lets them go. If this process is killed meanwhile, the client tells the
-API how its task runs ended.
+API how its task runs ended. What goes through the client is held there.
 """
 
 EVENTS_AT_ONCE = 200
@@ -85,6 +88,45 @@ class _Told:
     context: contextvars.Context | None
 
 
+class Gathering:
+    """Says when to send what has come in: a moment after the first, or when no more comes.
+
+    Parameters
+    ----------
+    hold : float
+        Seconds for which many are held at most.
+    """
+
+    def __init__(self, hold: float) -> None:
+        self._hold = hold
+        self._came = 0
+        self._some, self._now = threading.Event(), threading.Event()
+
+    def add(self, number: int = 1) -> None:
+        """Take note of what has come in; of 0, that there is something to send."""
+        self._came += number
+        self._some.set()
+
+    def hurry(self) -> None:
+        """End the waiting for more."""
+        self._now.set()
+
+    def wait(self) -> None:
+        """Wait until what there is should be sent."""
+        self._some.wait()
+        deadline = time.monotonic() + self._hold
+        pause = INTERVAL
+        while True:
+            before = self._came
+            if self._now.wait(pause) or time.monotonic() >= deadline:
+                break
+            if self._came - before < MANY:
+                break
+            pause = PAUSE
+        self._some.clear()
+        self._now.clear()
+
+
 class Reporter:
     """Sends the events and the log lines of this process to one API.
 
@@ -95,7 +137,8 @@ class Reporter:
     reporters : dict
         All reporters of the worker, by the API's address.
     hold : float
-        Seconds for which many events are held.
+        Seconds for which many events are held; 0 where they go through the client, which holds
+        them itself.
     """
 
     def __init__(self, reporters: dict[str, Reporter], hold: float = HOLD) -> None:
@@ -104,7 +147,7 @@ class Reporter:
         self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
         self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
         self._log_bytes = PREFECT_LOGGING_TO_API_BATCH_SIZE.value() // 2
-        self._some, self._now = threading.Event(), threading.Event()
+        self._gathering = Gathering(hold)
         self._sending = threading.Lock()
         self._under_way = 0
         self._failing_since: float | None = None
@@ -123,16 +166,16 @@ class Reporter:
     def take_event(self, event: Event) -> None:
         """Take an event."""
         self._events.append(_Told(event, contextvars.copy_context()))
-        self._some.set()
+        self._gathering.add()
 
     def take_log(self, log: dict[str, Any]) -> None:
         """Take a log line, as Prefect's handler has prepared it."""
         self._logs.append((log.pop("__payload_size__", 0), log))
-        self._some.set()
+        self._gathering.add(0)
 
     def hurry(self) -> None:
         """Send what there is without waiting for more."""
-        self._now.set()
+        self._gathering.hurry()
 
     def install(self) -> None:
         """Take the place of Prefect's own sender of events, for what is told to this API."""
@@ -147,34 +190,19 @@ class Reporter:
         """Send what there is, and end."""
         atexit.unregister(self.close)
         self._closed = True
-        self._some.set()
-        self._now.set()
+        self._gathering.add(0)
+        self._gathering.hurry()
         self._thread.join(CLOSING)
         self._sender.remove()
 
     def _work(self) -> None:
         while not self._closed:
-            self._some.wait()
-            self._gather()
-            self._some.clear()
-            self._now.clear()
+            self._gathering.wait()
             self.flush()
         with self._sending, contextlib.suppress(httpx.HTTPError, RuntimeError):
             if self._sender.client is not None:
                 self._runner.run(self._sender.client.__aexit__(None, None, None))
             self._runner.close()
-
-    def _gather(self) -> None:
-        """Wait as long as many more come in."""
-        deadline = time.monotonic() + self._hold
-        pause = INTERVAL
-        while True:
-            before = len(self._events)
-            if self._now.wait(pause) or time.monotonic() >= deadline:
-                return
-            if len(self._events) - before < MANY:
-                return
-            pause = PAUSE
 
     async def _send_all(self) -> None:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
@@ -220,6 +248,8 @@ class Reporter:
             return
         content = b"[" + b",".join(items) + b"]"
         headers = {"Content-Type": "application/json"}
+        if not self._hold:
+            headers[ITEMS] = str(len(items))
         try:
             await self._sender.client.request("POST", path, content=content, headers=headers)
         except PrefectHTTPStatusError as error:
@@ -244,7 +274,7 @@ class Reporter:
             self._logs.clear()
             self._failing_since = None
         if not self._closed:
-            self._some.set()
+            self._gathering.add(0)
 
 
 class BatchedEvents(EventsWorker):

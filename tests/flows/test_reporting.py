@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,62 +11,15 @@ from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, MANY, Reporter
+from tests.flows.posted import Api
 from tests.waiting import until
-
-Post = tuple[str, list[Any]]
-
-
-class Api(ThreadingHTTPServer):
-    """An HTTP server that keeps what is posted, and answers as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.posts: list[Post] = []
-        self.token_status = 404  # as servers without CSRF protection have
-        self.status: Callable[[str, list[Any]], int] = lambda path, items: 201
-
-    @property
-    def url(self) -> str:
-        """The address that clients are given."""
-        return f"http://127.0.0.1:{self.server_address[1]}/api"
-
-    def taken(self, path: str) -> list[list[Any]]:
-        """List the batches that came to a path and were taken."""
-        return [items for p, items in self.posts if p == path and self.status(p, items) < 300]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Api
-
-    def do_POST(self) -> None:
-        items = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        path = self.path.removeprefix("/api").rstrip("/")
-        self.server.posts.append((path, items))
-        self._answer(self.server.status(path, items))
-
-    def do_GET(self) -> None:
-        self._answer(self.server.token_status)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def _answer(self, status: int) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
 
 
 @pytest.fixture
 def wire() -> Iterator[Api]:
-    """Give a server in a thread of its own."""
+    """Give a server."""
     with Api() as api:
-        thread = threading.Thread(target=api.serve_forever, daemon=True)
-        thread.start()
         yield api
-        api.shutdown()
-        thread.join(120)
 
 
 @pytest.fixture

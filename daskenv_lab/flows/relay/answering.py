@@ -16,6 +16,7 @@ from prefect.events import Event
 from prefect.events.worker import EventsWorker
 from pydantic import TypeAdapter, ValidationError
 
+from daskenv_lab.flows.relay.mailbox import Mailbox
 from daskenv_lab.flows.relay.onscheduler import ANSWER, DROP, GONE, REQUEST
 from daskenv_lab.flows.relay.onworker import LARGEST, METHODS, Answer
 from daskenv_lab.flows.relay.prefect_http import (
@@ -25,6 +26,7 @@ from daskenv_lab.flows.relay.prefect_http import (
     send_once,
     settings_alone,
 )
+from daskenv_lab.flows.reporting import ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +65,7 @@ class ApiDoor:
         self._base = httpx.URL(settings.url.rstrip("/"))
         self._context = settings_alone()
         self._at_once = asyncio.Semaphore(AT_ONCE)
+        self.mailbox = Mailbox(settings, self._context.copy())
         self._http: httpx.AsyncClient | None = None
 
     async def call(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +82,8 @@ class ApiDoor:
         return vars(answer)
 
     async def close(self) -> None:
-        """Close the connections to the API."""
+        """Close the connections to the API, once it has been told what it was to be."""
+        self.mailbox.end()
         if self._http is not None:
             await self._http.aclose()
 
@@ -90,6 +94,9 @@ class ApiDoor:
         url = self._url(request["target"])
         if self.settings.cloud and method == "POST" and url.path == f"{self._base.path}/events":
             return self._pass_events_on(request["body"])
+        if method == "POST" and (items := _items_told(request["headers"])):
+            self.mailbox.take(url, self._headers(request["headers"]), request["body"], items)
+            return Answer(204, "No Content", [])
         if self._http is None:
             self._http = self._context.run(http_client, self.settings)
         async with self._at_once:
@@ -146,7 +153,7 @@ class ApiDoor:
         return (url.scheme, url.host, url.port) == here and url.path.startswith(below)
 
     def _headers(self, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        return _without(given, {*_NOT_FORWARDED, *self.settings.own_headers})
+        return _without(given, {*_NOT_FORWARDED, ITEMS.lower(), *self.settings.own_headers})
 
     def _pass_events_on(self, body: bytes) -> Answer:
         """Hand events to Prefect's own sender, since Prefect Cloud takes them by websocket."""
@@ -194,6 +201,11 @@ class Answering:
         self._doors[door.name] = door
         return door
 
+    def hurry(self) -> None:
+        """Let what the APIs are told go out without waiting for more."""
+        for door in self._doors.values():
+            door.mailbox.hurry()
+
     def _on_request(self, number: int, request: dict[str, Any] | None) -> None:
         if request is None:
             return
@@ -238,6 +250,12 @@ def relay_loop() -> asyncio.AbstractEventLoop:
 def _close_all(doors: dict[str, ApiDoor]) -> None:
     for door in doors.values():
         asyncio.run_coroutine_threadsafe(door.close(), relay_loop())
+
+
+def _items_told(headers: Iterable[tuple[str, str]]) -> int:
+    """Say how many events or log lines a worker sends that needs no answer; else 0."""
+    told = next((value for name, value in headers if name.lower() == ITEMS.lower()), "")
+    return int(told) if told.isdecimal() else 0
 
 
 def _without(headers: Iterable[tuple[str, str]], names: set[str]) -> list[tuple[str, str]]:

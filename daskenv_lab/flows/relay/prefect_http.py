@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.context import FlowRunContext, SettingsContext
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -116,9 +116,24 @@ def http_client(settings: ApiSettings) -> httpx.AsyncClient:
     )._client
 
 
+def sync_http_client(settings: ApiSettings) -> httpx.Client:
+    """Make the same for a thread that has no event loop."""
+    return SyncPrefectClient(
+        settings.url, auth_string=settings.auth_string, api_key=settings.key
+    )._client
+
+
 async def send_once(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     """Send a request without Prefect's retries, which the asking worker makes itself."""
     return await httpx.AsyncClient.send(http, request, stream=True, follow_redirects=False)
+
+
+def post_once(
+    http: httpx.Client, url: httpx.URL, headers: list[tuple[str, str]], body: bytes
+) -> httpx.Response:
+    """Post without Prefect's retries, whatever the answer is."""
+    request = http.build_request("POST", url, headers=headers, content=body)
+    return httpx.Client.send(http, request, follow_redirects=False)
 
 
 def stripped(settings_context: Mapping[str, Any], *, relayed: bool) -> dict[str, Any]:

@@ -109,6 +109,13 @@ def route_for(client: distributed.Client, *, say: Callable[[str], None] | None =
         return route
 
 
+def hurry(client: distributed.Client) -> None:
+    """Let what this process keeps back for the Prefect API go out, since a flow run has ended."""
+    known = _routes.get(client)
+    if known is not None and known.answering is not None:
+        known.answering.hurry()
+
+
 def _judge(client: distributed.Client, choice: str, api: ApiSettings) -> tuple[bool, str, bool]:
     """Tell whether workers go straight to the API, why, and whether that stays so."""
     if client.scheduler.address.startswith("inproc:"):
