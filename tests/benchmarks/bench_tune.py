@@ -84,6 +84,7 @@ def show(folder: Path, shapes: list[str]) -> None:
     from daskenv_lab.tuning import Model, Size
 
     errors: list[float] = []
+    owns: list[float] = []
     good = 0
     print("| shape | workers | predicted | measured | error |\n|---|---|---|---|---|")
     regrets = []
@@ -96,6 +97,8 @@ def show(folder: Path, shapes: list[str]) -> None:
             measured[n] = report.duration
             error = predicted[n].likely / measured[n] - 1
             errors.append(abs(error))
+            own = Model.of([report]).glance(Size(n_workers=n, cores=CORES)).seconds.likely
+            owns.append(abs(own / measured[n] - 1))
             low, high = predicted[n].low, predicted[n].high
             print(
                 f"| {shape} | {n} | {predicted[n].likely:.1f} ({low:.1f} to {high:.1f}) s "
@@ -113,7 +116,8 @@ def show(folder: Path, shapes: list[str]) -> None:
         regrets.append((shape, deadline, taken, best, regret, late))
     print(
         f"\nmedian error {statistics.median(errors):.1%}, worst {max(errors):.1%} "
-        "(goals: 10 % and 25 %)\n"
+        "(goals: 10 % and 25 %); of a run simulated with its own times: median "
+        f"{statistics.median(owns):.1%}, worst {max(owns):.1%}\n"
     )
     print("| shape | deadline | suggested | best | costs more by | late by |")
     print("|---|---|---|---|---|---|")
