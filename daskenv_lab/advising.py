@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from daskenv_lab import config, history, registry
+from daskenv_lab import config, history, registry, session
 from daskenv_lab.environments import (
     EMBEDDED,
     DaskCloudProviderEnvironment,
@@ -57,8 +57,8 @@ def tune(
     flow : str, optional
         The flow's name; by default that of the last run that completed.
     name : str, optional
-        The cluster whose settings are varied; by default the one named by ``daskenv.name``. If
-        there is none, the default profile's are.
+        The cluster whose settings are varied; by default the one used last in this process, else
+        the one named by ``daskenv.name``. If there is none, the default profile's are.
     environment : Environment or str, optional
         Other settings to vary, or a profile's name: what would it be on Fargate?
     reports : sequence of FlowRunReport, optional
@@ -148,7 +148,8 @@ def _tells(report: FlowRunReport) -> bool:
 def _environment(given: Environment | str | None, name: str | None) -> Environment:
     if given is not None:
         return environment_for(given)
-    record = registry.read(config.cluster_name(name))
+    last = session.current() if name is None else None
+    record = registry.read(config.cluster_name(name) if last is None else last.name)
     # Of an existing scheduler nobody can change the size: a Gateway of its kind of worker is taken.
     if record is None or isinstance(record.environment, RemoteDaskEnvironment):
         return environment_for(None)

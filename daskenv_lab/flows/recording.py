@@ -95,9 +95,13 @@ class Recorder(SchedulerPlugin):
             input_bytes=sum(max(one.nbytes, 0) for one in task.dependencies),
             output_bytes=told.get("nbytes") or 0,
         )
-        if (worker := self._present.get(told.get("worker", ""))) is not None:
-            spilled = self._scheduler.workers[worker["address"]].metrics.get("spilled_bytes") or {}
-            worker["spilled"] = max(worker["spilled"], spilled.get("disk", 0))
+        self.look_at_disk(told.get("worker", ""))
+
+    def look_at_disk(self, address: str) -> None:
+        """Take note of what a worker has moved to disk, as its last heartbeat told."""
+        if (worker := self._present.get(address)) is not None:
+            spilled = self._scheduler.workers[address].metrics.get("spilled_bytes") or {}
+            worker["spilled"] = max(worker["spilled"], spilled.get("memory", 0))
 
 
 def record_of(dask_scheduler: Any, name: str) -> dict[str, Any] | None:
@@ -105,6 +109,8 @@ def record_of(dask_scheduler: Any, name: str) -> dict[str, Any] | None:
     recorder = dask_scheduler.plugins.get(name)
     if recorder is None:
         return None
+    for address in dask_scheduler.workers:
+        recorder.look_at_disk(address)
     dask_scheduler.remove_plugin(name=name)
     left = {worker["address"] for worker in recorder.workers if "left" in worker}
     lost = set()

@@ -53,8 +53,6 @@ class Memory:
 
     def allows(self, worker: int, grows: int) -> bool:
         """Tell whether a worker that runs something may start more beside it."""
-        if not self.limit:
-            return True
         there = self.base + self.working[worker] + grows
         return there + self.stored[worker] <= PAUSE * self.limit or there <= SPILL * self.limit
 

@@ -258,14 +258,18 @@ class _Simulation:
                 if worker not in self.where[need]:
                     self.where[need].add(worker)
                     self.memory.store(worker, self.p.output[need])
+        fleet = self.fleet
         self.number += 1
         self.expected[node] = self.durations.usual(node)
-        self.fleet.give(worker, (self.rank[node], self.number, node, fetched), self.expected[node])
-        if self.fleet.free[worker]:
+        if fleet.free[worker] and not fleet.given[worker] and self._fits(node, worker):
+            self._start(node, worker, fetched)
+        else:
+            call = (self.rank[node], self.number, node, fetched)
+            fleet.give(worker, call, self.expected[node])
             self._run_next(worker)
-        if self.fleet.calls[worker] < self.slots:
-            self.fleet.has_room(worker)
-        elif self.fleet.given[worker] and not self.balancing:
+        if fleet.calls[worker] < self.slots:
+            fleet.has_room(worker)
+        elif fleet.given[worker] and not self.balancing:
             self._balance_later()
 
     def _refill(self, worker: int) -> None:
@@ -316,11 +320,16 @@ class _Simulation:
         """Start what waits for a worker's free threads."""
         fleet = self.fleet
         while fleet.free[worker] and fleet.given[worker]:
-            grows = self.p.grows[fleet.given[worker][0][2]]
-            if fleet.running[worker] and not self.memory.allows(worker, grows):
+            if not self._fits(fleet.given[worker][0][2], worker):
                 return
             call = fleet.take(worker)
             self._start(call[2], worker, call[3])
+
+    def _fits(self, node: int, worker: int) -> bool:
+        """Tell whether a worker starts a call beside what it runs, or waits for memory."""
+        if not self.size.memory or not self.fleet.running[worker]:
+            return True
+        return self.memory.allows(worker, self.p.grows[node])
 
     def _start(self, node: int, worker: int, fetched: float) -> None:
         if self.code.works:

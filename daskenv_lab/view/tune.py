@@ -214,6 +214,9 @@ def written(advice: Advice) -> dict[str, Any]:
         "otherwise": dict(advice.otherwise),
         "adaptive": advice.adaptive,
         "prices": advice.source or None,
+        "unit": "US dollars" if advice.money else "worker hours",
+        "deadline": advice.deadline,
+        "budget": advice.budget,
     }
 
 

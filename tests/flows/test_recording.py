@@ -16,6 +16,7 @@ import daskenv_lab
 from daskenv_lab import history
 from daskenv_lab.flows.recording import PREFIX
 from daskenv_lab.report import FlowRunReport
+from daskenv_lab.tuning import Size, predict
 
 Go = Callable[..., FlowRunReport]
 MB = 1_000_000
@@ -106,6 +107,36 @@ def test_workers(report: FlowRunReport, cluster: LocalCluster) -> None:
     with Client(cluster) as client:
         plugins = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.plugins))
     assert not [name for name in plugins if name.startswith(PREFIX)]
+
+
+@pytest.mark.slow
+def test_results_that_do_not_fit_are_spilled_as_foretold(api: str) -> None:
+    """From a run with plenty of memory, what a worker with little would move to disk."""
+    from daskenv_lab.flows.flow_run import run_flow
+
+    @flow
+    def hoard() -> int:
+        held = make.map([0.05] * 12, 40 * MB)
+        held.wait()
+        time.sleep(2)  # a worker tells of its disk with its heartbeat
+        return len(held)
+
+    def spilled(memory: int) -> FlowRunReport:
+        with LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster:
+            return run_flow(hoard, {}, on=cluster, progress=False)
+
+    plenty, little = spilled(4000 * MB), spilled(600 * MB)
+    assert (plenty.ok, little.ok) == (True, True)
+    assert plenty.workers[0].spilled == 0 < little.workers[0].spilled
+    foretold = predict(plenty, Size(n_workers=1, memory=600 * MB)).spilled
+    assert 0.5 < foretold / little.workers[0].spilled < 2
+    assert predict(plenty, Size(n_workers=1, memory=4000 * MB)).spilled == 0
 
 
 @pytest.mark.slow

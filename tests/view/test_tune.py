@@ -138,6 +138,7 @@ def test_in_json() -> None:
     """With the environment of each."""
     told = written(advice(deadline=0.1))
     assert told["cheapest"] is None
+    assert (told["deadline"], told["budget"], told["unit"]) == (0.1, None, "worker hours")
     assert told["knee"]["cluster"] == size_of(advice().knee or advice().frontier[0])
 
 
