@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from daskenv_lab.errors import ReportError
+from daskenv_lab.tuning.adaptive import CROWDED
 from daskenv_lab.tuning.given import several
 from daskenv_lab.tuning.limit import Limit, critical_path, limit_of
+from daskenv_lab.tuning.memory import SPILL
 from daskenv_lab.tuning.prepared import Prepared
 from daskenv_lab.tuning.record import work_of
 from daskenv_lab.tuning.simulation import simulate
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from daskenv_lab.tuning.simulated import Placed, Simulated
     from daskenv_lab.tuning.size import Size
     from daskenv_lab.tuning.work import Work
+
+AMPLE = min(SPILL, CROWDED)
+"""The part of a worker's memory up to which nothing that runs on it depends on how much it has."""
 
 DRAWS = 9
 """How often durations are drawn anew from those observed."""
@@ -97,6 +102,7 @@ class Model:
         self._prepared = Prepared(self.work)
         self._paths: dict[float, tuple[float, tuple[int, ...]]] = {}
         self._draws = _drawn(works, seed)
+        self._roomy: dict[Size, Simulated] = {}
 
     @classmethod
     def of(cls, reports: Iterable[FlowRunReport], *, seed: int = 0) -> Self:
@@ -135,7 +141,16 @@ class Model:
 
     def glance(self, size: Size, rate: Rate | None = None) -> Prediction:
         """Say it from the durations as they were observed, without ranges; it is far quicker."""
-        return self._prediction(size, rate, [simulate(self._prepared, size)])
+        return self._prediction(size, rate, [self._observed(size)])
+
+    def _observed(self, size: Size) -> Simulated:
+        """Simulate the durations as observed, once for all memory sizes that are never short."""
+        roomy = replace(size, memory=0)
+        if roomy not in self._roomy:
+            self._roomy[roomy] = simulate(self._prepared, roomy)
+        if self._roomy[roomy].peak_memory <= AMPLE * size.memory or not size.memory:
+            return self._roomy[roomy]
+        return simulate(self._prepared, size)
 
     def timeline(self, size: Size) -> tuple[Placed, ...]:
         """Say which task would run when, on which worker, with the durations as observed."""

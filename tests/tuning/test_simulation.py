@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskenv_lab.tuning import Node, Size, Step, Warmup, Work
+from daskenv_lab.tuning import Model, Node, Size, Step, Warmup, Work
 from daskenv_lab.tuning.limit import critical_path
 from daskenv_lab.tuning.simulated import Simulated
 from daskenv_lab.tuning.simulation import simulate
@@ -274,6 +274,20 @@ def works(draw: st.DrawFn) -> Work:
         latency=0.01,
         overhead=draw(st.sampled_from([0.0, 0.05])),
     )
+
+
+@settings(max_examples=150, deadline=None)
+@given(works(), st.integers(1, 4), st.sampled_from([None, 0, 5]), st.integers(1, 20))
+def test_a_glance_is_no_guess(work: Work, n: int, further: int | None, memory: int) -> None:
+    """What is seen of one size holds for all others with memory enough, and only for them."""
+    model = Model([replace(work, worker_memory=100_000_000)])
+    maximum = None if further is None else n + further
+    size = Size(n_workers=n, maximum=maximum, memory=memory * 50_000_000, startup=2.5)
+    found, told = model.glance(size), simulate(model.work, size)
+    assert found.seconds.likely == told.seconds
+    assert found.worker_seconds.likely == told.worker_seconds
+    assert (found.peak_memory.likely, found.spilled) == (told.peak_memory, told.spilled)
+    assert found.fault == told.fault
 
 
 @settings(max_examples=150, deadline=None)

@@ -81,12 +81,12 @@ class Mailbox:
         """Take a letter, which holds a JSON list of so many items; it is never refused."""
         letter = _Letter(url, headers, items, zlib.compress(body, 1))
         with self._lock:
+            self._empty.clear()
             self._letters.append(letter)
             self._bytes += len(letter.packed)
             lost = 0
             while self._bytes > KEPT:
                 lost += self._drop().items
-            self._empty.clear()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="daskenv-mailbox", daemon=True
@@ -131,16 +131,21 @@ class Mailbox:
         with self._context.run(sync_http_client, self._settings) as http:
             while self._letters or not self._ended:
                 self._gathering.wait()
-                while self._letters and self._send_first(http):
+                while self._send_first(http):
                     pass
         atexit.unregister(self.close)
 
     def _send_first(self, http: httpx.Client) -> bool:
-        """Send the oldest letter; tell whether the API takes more."""
-        letter = self._letters[0]
+        """Send the oldest letter; tell whether there may be more to send now."""
+        with self._lock:
+            letter = self._letters[0] if self._letters else None
+        if letter is None:
+            return False
         try:
             self._send(http, letter, zlib.decompress(letter.packed))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except httpx.LocalProtocolError as error:
+            _log.warning("what %s was to be sent is not well formed: %s", letter.url, error)
+        except Exception as error:  # noqa: BLE001 - whatever answers there, this goes on
             self._note_failure(error)
             return False
         self._failing_since = None

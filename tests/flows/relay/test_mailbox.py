@@ -88,6 +88,13 @@ def test_one_that_is_refused_does_not_hold_up_the_others(wire: Api, mailbox: Mai
     until(lambda: taken(wire) == [0, 1, 3, 4])
 
 
+def test_one_that_is_no_request_is_let_go(wire: Api, mailbox: Mailbox) -> None:
+    """The next one is sent all the same."""
+    mailbox.take(httpx.URL(wire.url + "/events"), [("X-Own", "a\r\nb")], b"[0]", 1)
+    put(mailbox, wire, [1])
+    until(lambda: taken(wire) == [1])
+
+
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
 def test_what_the_api_did_not_take_is_sent_again(wire: Api, mailbox: Mailbox, status: int) -> None:
     """While the API is down nothing is lost."""
