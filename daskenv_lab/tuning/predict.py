@@ -32,6 +32,9 @@ AMPLE = min(SPILL, CROWDED)
 DRAWS = 9
 """How often durations are drawn anew from those observed."""
 
+DRAWN = 20_000
+"""Durations that are drawn at most, of three draws at least: those of many tasks differ little."""
+
 ENOUGH = 5
 """Durations of one task from which others are drawn; of fewer, the spread is that of all tasks."""
 
@@ -237,4 +240,5 @@ def _drawn(works: Sequence[Work], seed: int) -> list[list[float]]:
         durations = observed[task]
         return dice.choice(durations) if len(durations) >= ENOUGH else seconds * dice.choice(spread)
 
-    return [[one(node.task, node.seconds) for node in nodes] for _ in range(DRAWS)]
+    draws = max(min(DRAWS, DRAWN // max(len(nodes), 1)), 3)
+    return [[one(node.task, node.seconds) for node in nodes] for _ in range(draws)]

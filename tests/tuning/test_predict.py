@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ def test_ranges() -> None:
     same = predict(mapped(*[1.0] * 10), Size(n_workers=4)).seconds
     assert same.low == same.likely == same.high
     assert predict(mapped(*[0.5, 1.5] * 10), Size(n_workers=4)) == found
+
+
+def test_ranges_of_many_tasks() -> None:
+    """They are narrow, and come from fewer draws."""
+    dice = random.Random(3)
+    found = predict(mapped(*(dice.uniform(1, 3) for _ in range(8000))), Size(n_workers=50))
+    assert found.seconds.low < found.seconds.likely < found.seconds.high
+    assert found.seconds.high < 1.05 * found.seconds.low
 
 
 def test_costs() -> None:
