@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,11 @@ def seconds(time: float | str) -> float:
     >>> seconds("10m"), seconds(90)
     (600.0, 90.0)
     """
-    try:
+    with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
         read = float(parse_timedelta(time, default="s"))
-    except (TypeError, ValueError, KeyError, AttributeError):
-        read = -1.0
-    if not math.isfinite(read) or read < 0:
-        raise ReportError(f"{time!r} is no time; write it as 90, 30m or 2 hours")
-    return read
+        if 0 <= read < math.inf:
+            return read
+    raise ReportError(f"{time!r} is no time; write it as 90, 30m or 2 hours")
 
 
 def amount(money: float | str) -> float:
@@ -54,10 +53,8 @@ def amount(money: float | str) -> float:
     >>> amount("$2.50"), amount(3)
     (2.5, 3.0)
     """
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         read = float(money.removeprefix("$") if isinstance(money, str) else money)
-    except (TypeError, ValueError):
-        read = -1.0
-    if not math.isfinite(read) or read < 0:
-        raise ReportError(f"{money!r} is no amount; write it as 2.50")
-    return read
+        if 0 <= read < math.inf:
+            return read
+    raise ReportError(f"{money!r} is no amount; write it as 2.50")

@@ -251,4 +251,9 @@ if __name__ == "__main__":
             PREFECT_LOGGING_LEVEL="ERROR",
             PREFECT_SERVER_ANALYTICS_ENABLED="false",
         )
-        main()
+        from daskenv_lab import inventory
+
+        try:
+            main()
+        finally:
+            inventory.down_all()
