@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from daskenv_lab.phrases import memory, span
 from daskenv_lab.tuning.candidates import HEADROOM, bought_otherwise, described, fitted
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRIED = 5
 """Clusters that are predicted in full where nothing on the frontier keeps a bound."""
+
+_Kind = TypeVar("_Kind")
 
 GAIN = 0.02
 """The part of the time that a dearer cluster must save at least to be on the frontier."""
@@ -114,8 +116,10 @@ def advise(
             environment=candidate.environment, prediction=found, why=_why(found, candidate)
         )
 
-    said = [suggested(candidate) for candidate, _ in _frontier(possible)]
-    said.sort(key=lambda suggestion: price(suggestion.prediction))
+    closer = [suggested(candidate) for candidate, _ in _frontier(possible)]
+    # With durations drawn anew, one may turn out to be beaten by another.
+    kept = _frontier((said, said.prediction) for said in closer)
+    said = [suggestion for suggestion, _ in kept]
     knee = _knee(said)
     rates = bought_otherwise(knee.environment, conditions) if knee else {}
     return Advice(
@@ -160,11 +164,9 @@ def _glanced(
     return smaller, model.glance(smaller.size, smaller.rate)
 
 
-def _frontier(
-    possible: Iterable[tuple[Candidate, Prediction]],
-) -> list[tuple[Candidate, Prediction]]:
-    """Keep what no other beats in both time and cost."""
-    kept: list[tuple[Candidate, Prediction]] = []
+def _frontier(possible: Iterable[tuple[_Kind, Prediction]]) -> list[tuple[_Kind, Prediction]]:
+    """Keep what no other beats in both time and cost, the cheapest first."""
+    kept: list[tuple[_Kind, Prediction]] = []
     best = math.inf
     for candidate, prediction in sorted(
         possible, key=lambda one: (price(one[1]), one[1].seconds.likely)

@@ -11,7 +11,7 @@ import pytest
 from daskenv_lab import DaskCloudProviderEnvironment, DaskGatewayEnvironment, sizes
 from daskenv_lab.tuning import Advice, Conditions, Model, Node, Step, Work, advise, candidates
 from daskenv_lab.tuning.candidates import HEADROOM
-from tests.tuning.reports import flow_run
+from tests.tuning.reports import flow_run, task_run, waited
 
 WORKER = flow_run().workers[0]
 GATEWAY = DaskGatewayEnvironment("local", n_workers=2)
@@ -126,3 +126,23 @@ def test_more_workers_take_no_longer() -> None:
     by_size = sorted(fixed, key=lambda s: s.environment.n_workers or 0)
     for fewer, more in itertools.pairwise(by_size):
         assert more.prediction.seconds.likely <= fewer.prediction.seconds.likely
+
+
+def test_the_frontier_as_it_is_shown() -> None:
+    """Each further one costs more and takes less, also where durations spread widely."""
+    runs = [
+        task_run(i, float(i), 0.1 + (i * 37 % 13) ** 2 / 9, submitted=0.1, cpu=0.0)
+        for i in range(8)
+    ]
+    recorded = flow_run(*runs, waits=(waited(0.1, 60.0, *range(8)),), duration=61.0)
+    conditions = Conditions(recorded=WORKER, startup=2.0, machine=2)
+    told = advise(
+        Model.of([recorded]),
+        candidates(DaskGatewayEnvironment("local"), conditions, most=64),
+        flow="etl",
+        conditions=conditions,
+    )
+    times = [one.prediction.seconds.likely for one in told.frontier]
+    costs = [one.prediction.worker_seconds.likely for one in told.frontier]
+    assert times == sorted(set(times), reverse=True)
+    assert costs == sorted(costs)
