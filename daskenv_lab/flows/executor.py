@@ -17,8 +17,8 @@ from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
 from daskenv_lab.flows.reporting import HOLD
 from daskenv_lab.flows.room import leave_rooms
-from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room, written_room
-from daskenv_lab.flows.shipping import CannotTravel
+from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room
+from daskenv_lab.flows.shipping import CannotTravel, written_room
 from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
 from daskenv_lab.flows.unfinished import note

@@ -13,25 +13,26 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
-import distributed
-import distributed.threadpoolexecutor
 from distributed.scheduler import KilledWorker
 from prefect.futures import PrefectFutureList, PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
-from daskenv_lab.flows.outcome import Outcome, outcome_of, state_of
+from daskenv_lab.flows.outcome import outcome_of, state_of
 from daskenv_lab.flows.prefect3 import announce, tell_state
+from daskenv_lab.flows.slot import leave_the_slot, out_of_the_slot
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from datetime import datetime
     from uuid import UUID
 
+    import distributed
     from prefect.client.schemas.objects import State, TaskRun
 
     from daskenv_lab.flows.ends import Ends
-    from daskenv_lab.flows.squeezed import Squeezed
+    from daskenv_lab.flows.outcome import Outcome
+    from daskenv_lab.flows.squeezed import Alike, Squeezed
 
 SLICE = 0.2
 """Seconds after which a waiting thread looks up, so that it can be interrupted."""
@@ -62,6 +63,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         The task runs whose results it takes.
     ended : Ends
         Notified when any task run of the same flow run has ended.
+    states : Alike
+        Squeezes the states in which task runs of the same flow run end.
     context : contextvars.Context
         That of the flow, in which the API is told of a fault.
     """
@@ -77,6 +80,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         place: int,
         upstream: list[DaskFuture],
         ended: Ends,
+        states: Alike,
         context: contextvars.Context,
     ) -> None:
         super().__init__(task_run_id)
@@ -93,6 +97,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._upstream = upstream
         self._context = context
         self._ended = ended
+        self._states = states
+        self._outcome: tuple[bool, Squeezed, Any] | None = None
         self._over = False
         self._callbacks: list[Callable[[Any], None]] = []
         self._settling = threading.RLock()
@@ -100,11 +106,19 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     @property
     def _final_state(self) -> State[Any] | None:
         """The state in which the task run ended, where Prefect looks for it."""
-        return None if self._outcome is None else state_of(self._outcome)
+        if self._outcome is None:
+            return None
+        completed, written, data = self._outcome
+        return state_of((completed, written.plain(), data))
 
     @_final_state.setter
     def _final_state(self, state: State[Any] | None) -> None:
-        self._outcome: Outcome | None = None if state is None else outcome_of(state)
+        if state is not None:
+            self._keep(outcome_of(state))
+
+    def _keep(self, outcome: Outcome) -> None:
+        completed, written, data = outcome
+        self._outcome = completed, self._states.squeeze(written), data
 
     @property
     def wrapped_future(self) -> distributed.Future:
@@ -189,7 +203,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             if self._outcome is not None:
                 return
             try:
-                self._outcome = cloudpickle.loads(outcomes[self.place])
+                self._keep(cloudpickle.loads(outcomes[self.place]))
                 self._upstream = []
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 what = f"{type(error).__name__}: {error}"
@@ -373,25 +387,6 @@ def _sentence(error: BaseException | None) -> str:
             f"(last at {error.last_worker.address}); look at its memory and log"
         )
     return f"Dask could not finish the task: {type(error).__name__}: {error}"
-
-
-def leave_the_slot() -> None:
-    """Give this worker thread's slot to other tasks, for good; does nothing elsewhere."""
-    if getattr(distributed.threadpoolexecutor.thread_state, "proceed", False):
-        distributed.secede()
-
-
-@contextlib.contextmanager
-def out_of_the_slot() -> Iterator[None]:
-    """Give this worker thread's slot to other tasks while it waits; does nothing elsewhere."""
-    if not getattr(distributed.threadpoolexecutor.thread_state, "proceed", False):
-        yield
-        return
-    distributed.secede()
-    try:
-        yield
-    finally:
-        distributed.rejoin()
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

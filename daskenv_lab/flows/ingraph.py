@@ -32,7 +32,7 @@ def run_in_room(
     upstream : list of list of bytes
         What this function returned for the calls whose results these ones take.
     parcel : bytes
-        The room and the task, each pickled, as a pickled pair.
+        The room and the task, each pickled, and a task run like those of the calls; pickled.
     engine : str
         Under which attribute the worker keeps our code.
     room_id, task_id : str

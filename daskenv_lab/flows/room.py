@@ -34,6 +34,7 @@ from daskenv_lab.flows.prefect3 import (
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
 from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
+from daskenv_lab.flows.squeezed import unsqueezed
 from daskenv_lab.flows.trust import trust_own_cluster
 from daskenv_lab.flows.usage import Usage
 
@@ -118,20 +119,22 @@ class Room:
         calls: list[bytes],
         upstream: list[list[bytes]],
         task_id: str,
-        parcel: tuple[bytes, bytes],
+        parcel: tuple[bytes, bytes, bytes],
     ) -> list[bytes]:
         """Run calls of one task one after another, and give their states pickled.
 
         It never raises for what the user's code does.
         """
         worker = distributed.get_worker()
-        self.packed, code = parcel
+        self.packed, code, like = parcel
         outcomes: list[bytes] = []
         with self._modules.entered():
             context = self._opened(worker)
             for call in calls:
-                head = pickle.loads(call)  # noqa: S301 - the client's own
-                states = [upstream[which][place] for which, place in head["upstream"]]
+                told, needed = pickle.loads(call)  # noqa: S301 - the client's own
+                head = pickle.loads(told)  # noqa: S301
+                head["task_run"] = unsqueezed(head["task_run"], like)
+                states = [upstream[which][place] for which, place in needed]
                 outcomes.append(context.run(self._run, worker, head, states, task_id, code))
                 if head.get("stopped"):
                     break

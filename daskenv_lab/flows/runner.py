@@ -14,58 +14,57 @@ import sys
 import threading
 import uuid
 import zlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import cloudpickle
 import distributed
-from prefect import Flow, Task
 from prefect.task_runners import TaskRunner
 
+from daskenv_lab.flows.done import Telling
 from daskenv_lab.flows.ends import Ends
 from daskenv_lab.flows.future import DaskFuture, DaskFutureList
 from daskenv_lab.flows.ingraph import run_in_room
 from daskenv_lab.flows.prefect3 import (
-    current_flow,
     current_flow_run,
     current_tags,
     new_task_run,
     settings_in_force,
     written_assets,
-    written_context,
 )
 from daskenv_lab.flows.room import Room, route_here
-from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task, travels
-from daskenv_lab.flows.squeezed import Squeezed
+from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task, written_room
+from daskenv_lab.flows.squeezed import Alike
 from daskenv_lab.flows.sync.onworker import Code, current_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
 
-    from prefect.client.schemas.objects import TaskRun
+    from prefect import Task
+
+    from daskenv_lab.flows.squeezed import Squeezed
 
 TASKS_KEPT = 100
 """Tasks whose code is remembered as shipped; a loop may make a new task for each call."""
 
 
 FEW = 32
-"""Dask tasks in one message up to which the flow run's context travels with each: some 20 kB."""
+"""Dask tasks in one map up to which the flow run's context travels with each: some 20 kB."""
+
+MESSAGE = 256
+"""Dask tasks in one message: each takes 5 kB of this process's memory until it is sent."""
 
 
-class Prepared:
+class Prepared(NamedTuple):
     """A task call that is ready to be sent."""
 
-    def __init__(
-        self,
-        task_run: TaskRun,
-        kept: Squeezed,
-        head: dict[str, Any],
-        upstream: list[DaskFuture],
-    ) -> None:
-        self.task_run_id = task_run.id
-        self.name = task_run.name
-        self.kept = kept
-        self.head = head
-        self.upstream = upstream
+    task_run_id: UUID
+    name: str
+    task_run: Squeezed
+    call: bytes
+    """What the worker needs to know of it alone, pickled."""
+
+    upstream: list[DaskFuture]
 
 
 class DaskRunner(TaskRunner[DaskFuture]):
@@ -84,11 +83,16 @@ class DaskRunner(TaskRunner[DaskFuture]):
         self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, bytes]] = {}
         self._shipped_keys: dict[str, distributed.Future] = {}
         self._shipped: Code | None = None
-        self._sample = b""
+        self._task_runs, self._states = Alike(), Alike()
         self._flow_run: Any = None
         self._ended = Ends()
+        self._telling = Telling(self._on_done)
         self._sending = threading.RLock()
         self._mapping = threading.local()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
+        self._telling.close()
+        super().__exit__(exc_type, exc_value, trace)
 
     def submit(
         self,
@@ -195,57 +199,71 @@ class DaskRunner(TaskRunner[DaskFuture]):
         task_run = new_task_run(
             task, parameters=parameters, wait_for=wait_for, dependencies=dependencies
         )
-        written = pickle.dumps(task_run)
-        self._sample = self._sample or written
-        head = {
-            "task_run": written,
+        kept = self._task_runs.squeeze(pickle.dumps(task_run))
+        call = {
+            "task_run": kept.small,
             "task": task.name,
             "tags": current_tags(),
             "assets": written_assets(task, task_run.id, task_run.task_inputs),
             "inputs": inputs,
         }
-        return Prepared(task_run, Squeezed(written, self._sample), head, upstream)
+        return Prepared(task_run.id, task_run.name, kept, pickle.dumps(call), upstream)
 
     def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
         client = self._reach()
         with self._sending:
             room_id, task_id, parcel = self._parcel(client, task, len(prepared) > FEW * batch)
-        chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
-        written = [_written(chunk) for chunk in chunks]
-        dask_futures = client.map(
-            run_in_room,
-            [calls for calls, _ in written],
-            [upstream for _, upstream in written],
-            # By place, since Dask makes a key of an argument by name that is larger than 100 kB.
-            [parcel] * len(chunks),
-            engine=self._engine(client),
-            key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
-            pure=False,
-            room_id=room_id,
-            task_id=task_id,
-        )
         context = contextvars.copy_context()
         futures: list[DaskFuture] = []
-        for chunk, dask_future in zip(chunks, dask_futures, strict=True):
-            made = [
-                DaskFuture(
-                    one.task_run_id,
-                    name=one.name,
-                    task=task.name,
-                    task_run=one.kept,
-                    dask_future=dask_future,
-                    place=place,
-                    upstream=one.upstream,
-                    ended=self._ended,
-                    context=context,
-                )
-                for place, one in enumerate(chunk)
+        for calls in _parts(prepared, MESSAGE * batch):
+            chunks = _parts(calls, batch)
+            written = [_written(chunk) for chunk in chunks]
+            dask_futures = client.map(
+                run_in_room,
+                [calls for calls, _ in written],
+                [upstream for _, upstream in written],
+                # By place: Dask makes a key of an argument by name that is larger than 100 kB.
+                [parcel] * len(chunks),
+                engine=self._engine(client),
+                key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
+                pure=False,
+                room_id=room_id,
+                task_id=task_id,
+            )
+            sent = [
+                (dask_future, self._sent(task, chunk, dask_future, context))
+                for chunk, dask_future in zip(chunks, dask_futures, strict=True)
             ]
-            self._futures.update((str(future.task_run_id), future) for future in made)
-            self._on_sent(made)
-            dask_future.add_done_callback(lambda _, made=made: self._on_done(made))
-            futures += made
+            self._telling.add(client, sent)
+            futures += (future for _, made in sent for future in made)
         return futures
+
+    def _sent(
+        self,
+        task: Task[Any, Any],
+        chunk: Sequence[Prepared],
+        dask_future: distributed.Future,
+        context: contextvars.Context,
+    ) -> list[DaskFuture]:
+        """Look after the calls of one Dask task from now on."""
+        made = [
+            DaskFuture(
+                one.task_run_id,
+                name=one.name,
+                task=task.name,
+                task_run=one.task_run,
+                dask_future=dask_future,
+                place=place,
+                upstream=one.upstream,
+                ended=self._ended,
+                states=self._states,
+                context=context,
+            )
+            for place, one in enumerate(chunk)
+        ]
+        self._futures.update((str(future.task_run_id), future) for future in made)
+        self._on_sent(made)
+        return made
 
     def _on_sent(self, futures: list[DaskFuture]) -> None:
         """Take note of calls that were sent together."""
@@ -263,7 +281,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
         known = self._parcels.get((room_id, id(task)))
         if known is None:
             task_id = f"daskenv_task-{uuid.uuid4().hex}"
-            packed = pickle.dumps((room, zlib.compress(pack_task(task))))
+            code = zlib.compress(pack_task(task))
+            packed = pickle.dumps((room, code, self._task_runs.sample))
             if len(self._parcels) >= TASKS_KEPT:
                 self._parcels.pop(next(iter(self._parcels)))
             # The task is kept, so that its id stays its own.
@@ -343,30 +362,6 @@ def open_room(room_id: str, packed: bytes) -> Room:
     return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules))
 
 
-def _travelled() -> None:
-    raise RuntimeError("a flow cannot be called from the context that travelled to a worker")
-
-
-def written_room() -> dict[str, Any]:
-    """Write down the current flow run's context, without the flow's code and hooks.
-
-    What the flow's function mentions stays at home, as do the runner and its credentials; the
-    room gives the flow a runner of the worker's.
-    """
-    flow = current_flow()
-    stand_in = Flow(
-        fn=_travelled,
-        name=flow.name if flow else "none",
-        version=flow.version if flow else None,
-        validate_parameters=False,
-    )
-    written = written_context(stand_in)
-    if parameters := written["flow_run_context"].get("parameters"):
-        kept = {name: value for name, value in parameters.items() if travels(value)}
-        written["flow_run_context"]["parameters"] = kept
-    return written
-
-
 def _written(
     chunk: Iterable[Prepared],
 ) -> tuple[list[bytes], list[distributed.Future]]:
@@ -375,8 +370,12 @@ def _written(
     calls = []
     for one in chunk:
         needed = [(places.setdefault(f.wrapped_future, len(places)), f.place) for f in one.upstream]
-        calls.append(pickle.dumps({**one.head, "upstream": needed}))
+        calls.append(pickle.dumps((one.call, needed)))
     return calls, list(places)
+
+
+def _parts(prepared: Sequence[Prepared], size: int) -> list[Sequence[Prepared]]:
+    return [prepared[i : i + size] for i in range(0, len(prepared), size)]
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -15,11 +15,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+from prefect import Flow
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation
 
 from daskenv_lab.flows.future import DaskFuture
 from daskenv_lab.flows.outcome import outcome_of, state_of, with_data
+from daskenv_lab.flows.prefect3 import current_flow, written_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +129,30 @@ def unpack_inputs(packed: bytes, upstream: list[bytes]) -> tuple[dict[str, Any],
     """Unpickle what `pack_inputs` pickled; `upstream` holds the states it builds on, pickled."""
     unpacked: tuple[dict[str, Any], Any] = Unpacker(io.BytesIO(packed), upstream).load()
     return unpacked
+
+
+def _travelled() -> None:
+    raise RuntimeError("a flow cannot be called from the context that travelled to a worker")
+
+
+def written_room() -> dict[str, Any]:
+    """Write down the current flow run's context, without the flow's code and hooks.
+
+    What the flow's function mentions stays at home, as do the runner and its credentials; the
+    room gives the flow a runner of the worker's.
+    """
+    flow = current_flow()
+    stand_in = Flow(
+        fn=_travelled,
+        name=flow.name if flow else "none",
+        version=flow.version if flow else None,
+        validate_parameters=False,
+    )
+    written = written_context(stand_in)
+    if parameters := written["flow_run_context"].get("parameters"):
+        kept = {name: value for name, value in parameters.items() if travels(value)}
+        written["flow_run_context"]["parameters"] = kept
+    return written
 
 
 def pack_state(state: State[Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Bytes that are much like others, kept in a tenth of their size.
+"""Bytes that are much like others, kept and sent in a tenth of their size.
 
 The module is pickled by value, for workers that have Prefect and not this package.
 """
@@ -6,6 +6,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 from __future__ import annotations
 
 import sys
+import threading
 import zlib
 
 import cloudpickle
@@ -22,16 +23,39 @@ class Squeezed:
         What many others are like too; each of them refers to it.
     """
 
-    __slots__ = ("_like", "_small")
+    __slots__ = ("_like", "small")
 
     def __init__(self, plain: bytes, like: bytes) -> None:
         squeezer = zlib.compressobj(1, zdict=like)
-        self._small = squeezer.compress(plain) + squeezer.flush()
+        self.small = squeezer.compress(plain) + squeezer.flush()
+        """What differs from `like`; `unsqueezed` takes both."""
+
         self._like = like
 
     def plain(self) -> bytes:
         """Give the bytes."""
-        return zlib.decompressobj(zdict=self._like).decompress(self._small)
+        return unsqueezed(self.small, self._like)
+
+
+class Alike:
+    """Squeezes bytes that are much like each other; safe in several threads."""
+
+    def __init__(self) -> None:
+        self.sample = b""
+        """The first of them, to which the others refer."""
+
+        self._choosing = threading.Lock()
+
+    def squeeze(self, plain: bytes) -> Squeezed:
+        """Squeeze bytes by what they have in common with the first."""
+        with self._choosing:
+            self.sample = self.sample or plain
+        return Squeezed(plain, self.sample)
+
+
+def unsqueezed(small: bytes, like: bytes) -> bytes:
+    """Give the bytes of which only what differs from `like` is here."""
+    return zlib.decompressobj(zdict=like).decompress(small)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -76,4 +76,4 @@ def test_squeezed_bytes_come_back() -> None:
     sample = pickle.dumps(Completed(message="done"))
     for plain in (sample, pickle.dumps(Completed(message="done too")), b"", b"\0" * 100_000):
         assert Squeezed(plain, sample).plain() == plain
-    assert len(Squeezed(sample, sample)._small) < len(sample) / 10
+    assert len(Squeezed(sample, sample).small) < len(sample) / 10
