@@ -12,6 +12,7 @@ from prefect import flow, task
 
 import daskenv_lab
 from daskenv_lab.errors import FlowError
+from daskenv_lab.flows.runner import MESSAGE
 
 Go = Callable[..., Any]
 
@@ -108,14 +109,27 @@ def test_a_failure_is_raised_while_others_go_on(go: Go) -> None:
     assert go(f).result < 5
 
 
-def test_a_map_that_cannot_travel_sends_nothing(go: Go) -> None:
+def test_a_map_of_several_messages_is_one_map(go: Go) -> None:
+    """Results keep their places, and calls of one message build on those of another."""
+    n = 2 * MESSAGE + 5
+
+    @flow
+    def f() -> list[int]:
+        first = double.map(range(100, 100 + n))
+        return double.map(first[::-1]).result()
+
+    assert go(f).result == [4 * x for x in reversed(range(100, 100 + n))]
+
+
+@pytest.mark.parametrize("before", [2, MESSAGE + 1])
+def test_a_map_that_cannot_travel_sends_nothing(go: Go, before: int) -> None:
     """One argument that cannot be pickled is named, and no call of the map has run."""
     import threading
 
     @flow
     def f() -> str:
         try:
-            double.map([1, 2, threading.Lock()])
+            double.map([*range(20, 20 + before), threading.Lock()])
         except daskenv_lab.DaskEnvLabError as error:
             return str(error)
         return ""
