@@ -49,10 +49,7 @@ TASKS_KEPT = 100
 
 
 FEW = 32
-"""Dask tasks in one map up to which the flow run's context travels with each: some 20 kB."""
-
-MESSAGE = 256
-"""Dask tasks in one message: each takes 5 kB of this process's memory until it is sent."""
+"""Dask tasks in one message up to which the flow run's context travels with each: some 20 kB."""
 
 
 class Prepared(NamedTuple):
@@ -214,29 +211,26 @@ class DaskRunner(TaskRunner[DaskFuture]):
         with self._sending:
             room_id, task_id, parcel = self._parcel(client, task, len(prepared) > FEW * batch)
         context = contextvars.copy_context()
-        futures: list[DaskFuture] = []
-        for calls in _parts(prepared, MESSAGE * batch):
-            chunks = _parts(calls, batch)
-            written = [_written(chunk) for chunk in chunks]
-            dask_futures = client.map(
-                run_in_room,
-                [calls for calls, _ in written],
-                [upstream for _, upstream in written],
-                # By place: Dask makes a key of an argument by name that is larger than 100 kB.
-                [parcel] * len(chunks),
-                engine=self._engine(client),
-                key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
-                pure=False,
-                room_id=room_id,
-                task_id=task_id,
-            )
-            sent = [
-                (dask_future, self._sent(task, chunk, dask_future, context))
-                for chunk, dask_future in zip(chunks, dask_futures, strict=True)
-            ]
-            self._telling.add(client, sent)
-            futures += (future for _, made in sent for future in made)
-        return futures
+        chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
+        written = [_written(chunk) for chunk in chunks]
+        dask_futures = client.map(
+            run_in_room,
+            [calls for calls, _ in written],
+            [upstream for _, upstream in written],
+            # By place, since Dask makes a key of an argument by name that is larger than 100 kB.
+            [parcel] * len(chunks),
+            engine=self._engine(client),
+            key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
+            pure=False,
+            room_id=room_id,
+            task_id=task_id,
+        )
+        sent = [
+            (dask_future, self._sent(task, chunk, dask_future, context))
+            for chunk, dask_future in zip(chunks, dask_futures, strict=True)
+        ]
+        self._telling.add(client, sent)
+        return [future for _, made in sent for future in made]
 
     def _sent(
         self,
@@ -372,10 +366,6 @@ def _written(
         needed = [(places.setdefault(f.wrapped_future, len(places)), f.place) for f in one.upstream]
         calls.append(pickle.dumps((one.call, needed)))
     return calls, list(places)
-
-
-def _parts(prepared: Sequence[Prepared], size: int) -> list[Sequence[Prepared]]:
-    return [prepared[i : i + size] for i in range(0, len(prepared), size)]
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

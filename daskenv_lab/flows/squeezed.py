@@ -11,6 +11,9 @@ import zlib
 
 import cloudpickle
 
+SAMPLE = 8192
+"""Bytes of a sample at most: it travels with the calls that refer to it."""
+
 
 class Squeezed:
     """Compressed bytes; what they have in common with `like` takes nothing.
@@ -42,14 +45,14 @@ class Alike:
 
     def __init__(self) -> None:
         self.sample = b""
-        """The first of them, to which the others refer."""
+        """The first of them, to which the others refer; of a large one its beginning."""
 
         self._choosing = threading.Lock()
 
     def squeeze(self, plain: bytes) -> Squeezed:
         """Squeeze bytes by what they have in common with the first."""
         with self._choosing:
-            self.sample = self.sample or plain
+            self.sample = self.sample or plain[:SAMPLE]
         return Squeezed(plain, self.sample)
 
 

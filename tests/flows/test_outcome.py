@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending
 
 from daskenv_lab.flows.outcome import outcome_of, state_of
 from daskenv_lab.flows.shipping import pack_failure, pack_state
-from daskenv_lab.flows.squeezed import Squeezed
+from daskenv_lab.flows.squeezed import SAMPLE, Alike, Squeezed, unsqueezed
 
 
 class Large:
@@ -77,3 +78,21 @@ def test_squeezed_bytes_come_back() -> None:
     for plain in (sample, pickle.dumps(Completed(message="done too")), b"", b"\0" * 100_000):
         assert Squeezed(plain, sample).plain() == plain
     assert len(Squeezed(sample, sample).small) < len(sample) / 10
+
+
+def test_the_first_of_many_alike_is_their_sample() -> None:
+    """It does not change, however many threads begin; of a large one, the beginning serves."""
+    alike = Alike()
+    first = bytes(range(256)) * 1000
+    squeezed = [alike.squeeze(first), alike.squeeze(b"another"), alike.squeeze(b"")]
+    assert len(alike.sample) == SAMPLE
+    assert first.startswith(alike.sample)
+    assert [one.plain() for one in squeezed] == [first, b"another", b""]
+    assert unsqueezed(squeezed[1].small, alike.sample) == b"another"
+    beginners = Alike()
+    with ThreadPoolExecutor(8) as threads:
+        many = list(threads.map(beginners.squeeze, [b"%d" % i * 100 for i in range(200)]))
+    assert [one.plain() for one in many] == [b"%d" % i * 100 for i in range(200)]
+    assert {one.small and unsqueezed(one.small, beginners.sample) for one in many} == {
+        b"%d" % i * 100 for i in range(200)
+    }
