@@ -12,6 +12,7 @@ from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
+from daskenv_lab.flows.nearby import fetch_from_nearby
 from daskenv_lab.flows.prefect3 import current_flow
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
@@ -238,6 +239,8 @@ class DaskExecutor(DaskRunner):
         self._tell(event)
 
     def _on_done(self, futures: list[DaskFuture]) -> None:
+        # Now there is a worker to ask.
+        fetch_from_nearby(futures[0].wrapped_future.client)
         super()._on_done(futures)
         # A worker tells of the end of each call that it could finish.
         if futures[0].wrapped_future.status == "finished":
