@@ -6,14 +6,14 @@ import contextlib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
 from daskenv_lab.flows.nearby import fetch_from_nearby
-from daskenv_lab.flows.prefect3 import current_flow
+from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
 from daskenv_lab.flows.reporting import HOLD
@@ -111,6 +111,7 @@ class DaskExecutor(DaskRunner):
         self._note: Path | None = None
         self._seen: dict[str, float] = {}
         self._patience = LEAVE
+        self._entered = contextlib.ExitStack()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DaskExecutor):
@@ -167,11 +168,19 @@ class DaskExecutor(DaskRunner):
         twin._ended.waits = self._ended.waits
         return twin
 
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        if not self._last:
+            # Whether this process lives is known without: see `unfinished`.
+            self._entered.enter_context(without_heartbeats())
+        return entered
+
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
         try:
             if self._futures:
                 self.finish(ok=exc_type is None and self.flow_completed)
         finally:
+            self._entered.close()
             self._let_go()
             if self._note is not None:
                 self._note.unlink(missing_ok=True)

@@ -149,6 +149,24 @@ def settings_in_force() -> object:
     return SettingsContext.get()
 
 
+@contextlib.contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Let flow runs that begin meanwhile send no heartbeats, unless Prefect was told how often.
+
+    Prefect joins the thread that sends them, which sleeps a second at a time: a flow run's end
+    waits for it. Its engine looks at the setting when it has entered the task runner.
+    """
+    settings = SettingsContext.get()
+    flows = settings.settings.flows if settings else None
+    if settings is None or flows is None or "heartbeat_frequency" in flows.model_fields_set:
+        yield
+        return
+    silent = flows.model_copy(update={"heartbeat_frequency": None})
+    changed = settings.settings.model_copy(update={"flows": silent})
+    with SettingsContext(profile=settings.profile, settings=changed):
+        yield
+
+
 def current_tags() -> list[str]:
     """List the tags that are set for new runs."""
     context = TagsContext.get()

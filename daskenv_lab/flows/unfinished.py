@@ -7,11 +7,20 @@ leaves the file, and at the API a flow run that would stay Running for ever.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
@@ -23,12 +32,12 @@ from daskenv_lab.background import (
     recorded_process,
     write_record,
 )
+from daskenv_lab.bounded import in_background
 from daskenv_lab.errors import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
-
-    from prefect.client.orchestration import SyncPrefectClient
 
 KEPT = 7 * 24 * 3600.0
 """Seconds for which a note stays whose API is not used any more."""
@@ -47,7 +56,10 @@ def note(flow_run_id: str) -> Path:
 
 
 def end_orphans() -> list[str]:
-    """Put the flow runs of dead processes, and their task runs, into the state Crashed.
+    """Put the flow runs of dead processes into the state Crashed, and then their task runs.
+
+    Of these there may be thousands, which take a Prefect server minutes: that goes on in the
+    background, and where it does not come to its end, with the next flow run.
 
     Returns
     -------
@@ -55,34 +67,65 @@ def end_orphans() -> list[str]:
         The ids of the flow runs that had to be ended at the current API.
     """
     ended = []
+    crashed = []
     for path in _folder().glob("*.json"):
         written = read_record(path)
         if recorded_process(written) is not None:
             continue
         if written.get("api") == PREFECT_API_URL.value():
-            with get_client(sync_client=True) as client:
-                if _end(client, path.stem):
-                    ended.append(path.stem)
-            path.unlink(missing_ok=True)
+            state = _end(path.stem)
+            if state == "ended":
+                ended.append(path.stem)
+            if state == "over":
+                path.unlink(missing_ok=True)
+            else:
+                crashed.append(path)
         elif time.time() - path.stat().st_mtime > KEPT:
             path.unlink(missing_ok=True)
+    if crashed:
+        context = contextvars.copy_context()
+        in_background(lambda: context.run(_end_task_runs, crashed))
     return ended
 
 
-def _end(client: SyncPrefectClient, flow_run_id: str) -> bool:
-    """End a flow run that is not final, and what it left unfinished."""
-    with contextlib.suppress(ObjectNotFound):
-        flow_run = client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
-        if flow_run.state is not None and flow_run.state.is_final():
-            return False
-        # First the flow run: the API takes no task run's state from a flow run that goes on.
-        client.set_flow_run_state(flow_run.id, Crashed(message=MESSAGE), force=True)
-        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
-        for task_run in client.read_task_runs(flow_run_filter=chosen):
-            if task_run.state is not None and not task_run.state.is_final():
-                client.set_task_run_state(task_run.id, Crashed(message=MESSAGE), force=True)
-        return True
-    return False
+def _end(flow_run_id: str) -> Literal["ended", "ended before", "over"]:
+    """End a flow run that goes on; say whether it was ended so before, or came to an end itself."""
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound, ValueError):
+        flow_run = client.read_flow_run(UUID(flow_run_id))
+        if flow_run.state is None or not flow_run.state.is_final():
+            client.set_flow_run_state(flow_run.id, Crashed(message=MESSAGE), force=True)
+            return "ended"
+        return "ended before" if flow_run.state.message == MESSAGE else "over"
+    return "over"
+
+
+def _end_task_runs(notes: Iterable[Path]) -> None:
+    """End what ended flow runs left unfinished, and delete their notes.
+
+    It comes after the flow run's own end: the API takes no task run's state from a flow run that
+    goes on.
+    """
+    unfinished = TaskRunFilter(
+        state=TaskRunFilterState(
+            type=TaskRunFilterStateType(any_=[t for t in StateType if t not in TERMINAL_STATES])
+        )
+    )
+    with get_client(sync_client=True) as client:
+        for note in notes:
+            chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(note.stem)]))
+            ended: set[UUID] = set()
+            # The API gives 200 at a time.
+            while left := [
+                task_run
+                for task_run in client.read_task_runs(
+                    flow_run_filter=chosen, task_run_filter=unfinished
+                )
+                if task_run.id not in ended
+            ]:
+                for task_run in left:
+                    client.set_task_run_state(task_run.id, Crashed(message=MESSAGE), force=True)
+                    ended.add(task_run.id)
+            note.unlink(missing_ok=True)
 
 
 def _folder() -> Path:

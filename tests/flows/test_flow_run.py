@@ -20,6 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from daskenv_lab.errors import FlowError, FlowParameterError
 from daskenv_lab.flows import run
 from daskenv_lab.flows.flow_run import run_flow
+from tests.waiting import until
 
 Go = Callable[..., Any]
 
@@ -158,7 +159,11 @@ def test_killed_kernel_leaves_a_usable_cluster(
     with get_client(sync_client=True) as client:
         (left,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)[1:]
         ended = left.state
-        states = {t.state_name for t in client.read_task_runs() if t.flow_run_id == left.id}
-    assert ended is not None
-    assert ended.is_crashed() or ended.is_cancelled(), ended
-    assert states <= {"Crashed", "Cancelled"}
+        assert ended is not None
+        assert ended.is_crashed() or ended.is_cancelled(), ended
+        until(
+            lambda: (
+                {t.state_name for t in client.read_task_runs() if t.flow_run_id == left.id}
+                <= {"Crashed", "Cancelled"}
+            )
+        )
