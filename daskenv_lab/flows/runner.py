@@ -89,6 +89,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
 
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
         self._telling.close()
+        # Connections that were opened meanwhile keep the flow's context, which holds this.
+        self._futures.clear()
         super().__exit__(exc_type, exc_value, trace)
 
     def submit(

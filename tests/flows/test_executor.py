@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -300,3 +302,22 @@ def test_a_flow_run_sends_heartbeats_only_if_told(
         logger.setLevel(level)
     assert any("Executing flow" in line for line in said)
     assert any("Started flow run heartbeat" in line for line in said) is beats
+
+
+def test_a_flow_run_that_is_over_keeps_no_results(cluster: LocalCluster, api: str) -> None:
+    """Though Dask's connections, opened in its context, live on; what the caller keeps stays."""
+    kept: list[weakref.ref[Any]] = []
+    returned: list[Any] = []
+
+    @flow(task_runner=DaskExecutor(cluster))
+    def f() -> None:
+        futures = add.map(range(4))
+        assert futures.result() == [1, 2, 3, 4]
+        kept.extend(weakref.ref(future) for future in futures)
+        returned.append(futures[3])
+
+    f()
+    f()
+    gc.collect()
+    assert [ref() is None for ref in kept] == [True, True, True, False] * 2
+    assert [future.result() for future in returned] == [4, 4]
