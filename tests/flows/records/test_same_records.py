@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.filesystems import LocalFileSystem
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask import DaskTaskRunner
 
@@ -78,9 +79,11 @@ def recorded(cluster: LocalCluster, prepared: None) -> dict[str, tuple[Told, Tol
     security = {"security": cluster.security}
     prefect_dask = DaskTaskRunner(address=cluster.scheduler_address, client_kwargs=security)
     other = {**dict.fromkeys(TASK_RUNS, prefect_dask), "annotated": ThreadPoolTaskRunner()}
-    runs = {
-        f: (run(f, DaskExecutor(cluster)), run_or_free(f, other[f], cluster)) for f in TASK_RUNS
-    }
+    # Only if it is told how often does a flow run on ours send heartbeats.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 180}):
+        runs = {
+            f: (run(f, DaskExecutor(cluster)), run_or_free(f, other[f], cluster)) for f in TASK_RUNS
+        }
     with records() as api:
         ids = [flow_run_id for both in runs.values() for flow_run_id, *_ in both]
         api.await_recorded(ids, 2 * sum(TASK_RUNS.values()))
