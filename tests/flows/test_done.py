@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import cloudpickle
 import pytest
 from distributed import Client, Event, LocalCluster, Security, as_completed
 
 from daskenv_lab.flows.done import Telling
 from tests.waiting import until
+
+# Workers have no tests to import.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Told:
