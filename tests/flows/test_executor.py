@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import os
 import time
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from distributed import LocalCluster
 from prefect import allow_failure, flow, get_run_logger, tags, task, unmapped
 from prefect.cache_policies import INPUTS
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import State
 
 from daskenv_lab.flows import DaskExecutor
@@ -261,3 +270,54 @@ def test_tags_logs_and_inputs_are_recorded(go: Go, recorded: Go) -> None:
     assert [i.id for i in found["tagged"].task_inputs["x"]] == [found["add"].id]
     assert {t.state for t in report.task_runs} == {"Completed"}
     assert {t.name for t in report.task_runs} == {t.name for t in found.values()}
+
+
+@pytest.mark.parametrize(("told", "beats"), [(None, False), (60, True)])
+def test_a_flow_run_sends_heartbeats_only_if_told(
+    cluster: LocalCluster, api: str, told: int | None, beats: bool
+) -> None:
+    """They would hold its end up; Prefect's engine looks at the setting that the runner leaves."""
+    said: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    @flow(task_runner=DaskExecutor(cluster))
+    def f() -> tuple[int, int | None]:
+        return add.submit(1).result(), get_current_settings().flows.heartbeat_frequency
+
+    logger, listening = logging.getLogger("prefect.flow_runs"), Listening()
+    level = logger.level
+    logger.addHandler(listening)
+    logger.setLevel(logging.DEBUG)
+    settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: told} if told else {}
+    try:
+        with temporary_settings(settings):
+            before = get_current_settings().flows.heartbeat_frequency
+            assert f() == (2, told)
+            assert get_current_settings().flows.heartbeat_frequency == before
+    finally:
+        logger.removeHandler(listening)
+        logger.setLevel(level)
+    assert any("Executing flow" in line for line in said)
+    assert any("Started flow run heartbeat" in line for line in said) is beats
+
+
+def test_a_flow_run_that_is_over_keeps_no_results(cluster: LocalCluster, api: str) -> None:
+    """Though Dask's connections, opened in its context, live on; what the caller keeps stays."""
+    kept: list[weakref.ref[Any]] = []
+    returned: list[Any] = []
+
+    @flow(task_runner=DaskExecutor(cluster))
+    def f() -> None:
+        futures = add.map(range(4))
+        assert futures.result() == [1, 2, 3, 4]
+        kept.extend(weakref.ref(future) for future in futures)
+        returned.append(futures[3])
+
+    f()
+    f()
+    gc.collect()
+    assert [ref() is None for ref in kept] == [True, True, True, False] * 2
+    assert [future.result() for future in returned] == [4, 4]

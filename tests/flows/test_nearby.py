@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster, Security
+from prefect import flow, task
 
+from daskenv_lab import DaskExecutor
 from daskenv_lab.flows.nearby import fetch_from_nearby
 
 LARGE = 3_000_000
+
+
+@task
+def large(x: int) -> bytes:
+    """Give a few megabytes."""
+    return bytes([x]) * LARGE
 
 
 @pytest.fixture
@@ -46,6 +54,28 @@ def test_what_was_said_before_stays(connect: Callable[..., Client], said: bool) 
     client = connect(direct_to_workers=said)
     fetch_from_nearby(client)
     assert client.direct_to_workers is said
+
+
+def test_a_flow_run_fetches_so(cluster: LocalCluster, api: str) -> None:
+    """Once its first task has ended there is a worker to ask."""
+    runner = DaskExecutor(cluster)
+    seen: list[Any] = []
+
+    @flow(task_runner=runner)
+    def f() -> list[bytes]:
+        results = large.map(range(4)).result()
+        seen.append(flow_client().direct_to_workers)
+        return results
+
+    def flow_client() -> Client:
+        from prefect.context import FlowRunContext
+
+        context = FlowRunContext.get()
+        assert context is not None
+        return context.task_runner.client  # type: ignore[attr-defined, no-any-return]
+
+    assert f() == [bytes([x]) * LARGE for x in range(4)]
+    assert seen == [True]
 
 
 def test_without_workers_or_a_scheduler_nothing_changes() -> None:
