@@ -8,8 +8,10 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dask
+import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -34,11 +36,21 @@ def test_record_is_private_and_healthy(api: str, state_dir: Path) -> None:
     assert ensure_local_api() == api
 
 
+def test_task_runs_are_recorded_in_batches(api: str) -> None:
+    """Else a thousand of them keep the server busy for half a minute."""
+    recorder = _recorder(api)
+    assert (recorder["batch_size"], recorder["flush_interval"]) == (200, 1)
+
+
 @pytest.mark.slow
 def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
-    """Of five processes that start at once, all get one server; a damaged record is replaced."""
+    """Of five processes that start at once, all get one server; a damaged record is replaced.
+
+    What the user has set of the server's own settings is left as it is.
+    """
     (tmp_path / "prefect-api.json").write_text("{")
-    variables = {**os.environ, "DASK_DASKENV__STATE_DIR": str(tmp_path)}
+    own = {"PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "7"}
+    variables = {**os.environ, **own, "DASK_DASKENV__STATE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", START]
     starts = [
         subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
@@ -47,10 +59,12 @@ def test_concurrent_starts_make_one_server(tmp_path: Path) -> None:
     urls = {start.communicate(timeout=200)[0].strip() for start in starts}
     with dask.config.set({"daskenv.state-dir": str(tmp_path)}):
         status = local_api_status()
+        assert status is not None
+        recorder = _recorder(status["url"])
         assert stop_local_api(30)
         assert local_api_status() is None
-    assert status is not None
     assert urls == {status["url"]}
+    assert (recorder["batch_size"], recorder["flush_interval"]) == (7, 1)
 
 
 def test_configured_api_that_does_not_answer() -> None:
@@ -75,3 +89,9 @@ def test_local_api_may_be_forbidden(tmp_path: Path) -> None:
         prefect_api(),
     ):
         pass
+
+
+def _recorder(url: str) -> dict[str, Any]:
+    settings = httpx.get(f"{url}/admin/settings", trust_env=False).json()
+    recorder: dict[str, Any] = settings["server"]["services"]["task_run_recorder"]
+    return recorder
