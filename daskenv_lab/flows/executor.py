@@ -226,7 +226,7 @@ class DaskExecutor(DaskRunner):
         self._patience = LEAVE_RELAYED if route.relayed or self._last else LEAVE
         written = written_room()
         written["settings_context"] = stripped(written["settings_context"], relayed=route.relayed)
-        return written, route.written()
+        return written, {**route.written(), "workers": len(self.client.nthreads())}
 
     def _on_sent(self, futures: list[DaskFuture]) -> None:
         if self._note is None and self._flow_run is not None:

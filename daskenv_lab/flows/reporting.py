@@ -34,6 +34,8 @@ from prefect.logging.handlers import APILogWorker, set_api_log_sink
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_BATCH_SIZE
 from prefect.utilities.context import temporary_context
 
+from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
+
 if TYPE_CHECKING:
     from prefect.events.schemas.events import Event
 
@@ -46,15 +48,6 @@ ITEMS = "X-Daskenv-Items"
 REPORTERS_KEPT = 4
 """Reporters that a worker keeps; each API, and each kernel whose calls are relayed, has one."""
 
-INTERVAL = 0.4
-"""Seconds for which events and logs gather before they are sent."""
-
-MANY = 20
-"""Events in an interval from which on they are held: a server records some 50 a second."""
-
-PAUSE = 2.0
-"""Seconds without as many more, after which what is held is sent."""
-
 HOLD = 20.0
 """Seconds for which events are held at most, so that recording takes no time from the tasks.
 
@@ -64,6 +57,9 @@ API how its task runs ended. What goes through the client is held there.
 
 EVENTS_AT_ONCE = 200
 """Events in one request; one takes about 2 kB."""
+
+SENDERS = 4
+"""Workers that are reckoned with at least, since more may join."""
 
 KEPT = 50_000
 """Events, and log lines, that wait for an API which does not answer; the oldest go first."""
@@ -88,45 +84,6 @@ class _Told:
     context: contextvars.Context | None
 
 
-class Gathering:
-    """Says when to send what has come in: a moment after the first, or when no more comes.
-
-    Parameters
-    ----------
-    hold : float
-        Seconds for which many are held at most.
-    """
-
-    def __init__(self, hold: float) -> None:
-        self._hold = hold
-        self._came = 0
-        self._some, self._now = threading.Event(), threading.Event()
-
-    def add(self, number: int = 1) -> None:
-        """Take note of what has come in; of 0, that there is something to send."""
-        self._came += number
-        self._some.set()
-
-    def hurry(self) -> None:
-        """End the waiting for more."""
-        self._now.set()
-
-    def wait(self) -> None:
-        """Wait until what there is should be sent."""
-        self._some.wait()
-        deadline = time.monotonic() + self._hold
-        pause = INTERVAL
-        while True:
-            before = self._came
-            if self._now.wait(pause) or time.monotonic() >= deadline:
-                break
-            if self._came - before < MANY:
-                break
-            pause = PAUSE
-        self._some.clear()
-        self._now.clear()
-
-
 class Reporter:
     """Sends the events and the log lines of this process to one API.
 
@@ -139,10 +96,18 @@ class Reporter:
     hold : float
         Seconds for which many events are held; 0 where they go through the client, which holds
         them itself.
+    workers : int
+        How many workers tell the API of their task runs at once, as far as is known.
     """
 
-    def __init__(self, reporters: dict[str, Reporter], hold: float = HOLD) -> None:
+    def __init__(
+        self, reporters: dict[str, Reporter], hold: float = HOLD, workers: int = 1
+    ) -> None:
         self._hold = hold
+        self._pace = Pace(max(workers, SENDERS))
+        if not hold:
+            # The client, through which they go, sees to the pace.
+            self._pace.lift()
         self._events: deque[_Told] = deque(maxlen=KEPT)
         self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
         self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
@@ -173,8 +138,10 @@ class Reporter:
         self._logs.append((log.pop("__payload_size__", 0), log))
         self._gathering.add(0)
 
-    def hurry(self) -> None:
-        """Send what there is without waiting for more."""
+    def hurry(self, *, last: bool = False) -> None:
+        """Send what there is without waiting for more; before the `last` end, at any pace."""
+        if last:
+            self._pace.lift()
         self._gathering.hurry()
 
     def install(self) -> None:
@@ -190,6 +157,7 @@ class Reporter:
         """Send what there is, and end."""
         atexit.unregister(self.close)
         self._closed = True
+        self._pace.lift()
         self._gathering.add(0)
         self._gathering.hurry()
         self._thread.join(CLOSING)
@@ -208,15 +176,17 @@ class Reporter:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
         left = len(self._events), len(self._logs)
         while any(left):
-            events = [self._events.popleft() for _ in range(min(left[0], EVENTS_AT_ONCE))]
+            most = min(EVENTS_AT_ONCE, self._pace.most)
+            events = [self._events.popleft() for _ in range(min(left[0], most))]
             logs = self._next_logs(left[1])
             left = left[0] - len(events), left[1] - len(logs)
             self._under_way = len(events) + len(logs)
             try:
                 if self._sender.client is None:
                     self._sender.client = await get_client().__aenter__()
-                await self._send_events(events)
                 await self._send("/logs/", [orjson.dumps(log) for _, log in logs])
+                logs.clear()
+                await self._send_events(events)
                 self._failing_since = None
             except Exception as error:  # noqa: BLE001 - whatever answers there, this goes on
                 self._events.extendleft(reversed(events))
@@ -232,7 +202,27 @@ class Reporter:
                 with temporary_context(context=told.context):
                     await self._sender.relate(told.event)
                 told.context = None
-        await self._send("/events", [told.event.model_dump_json().encode() for told in events])
+        if not events:
+            return
+        items = [told.event.model_dump_json().encode() for told in events]
+        await self._room_for_more()
+        await self._send("/events", items)
+        self._pace.sent(len(items), mark_of(b"[" + items[-1] + b"]"))
+
+    async def _room_for_more(self) -> None:
+        """Wait until the server has recorded enough of what it was sent."""
+        while mark := self._pace.awaited():
+            try:
+                path: Any = f"/task_runs/{mark.task_run_id}"
+                answer = await self._sender.client.request("GET", path)
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != 404:
+                    raise
+            else:
+                if mark.in_record(answer.json()):
+                    self._pace.recorded()
+                    continue
+            await asyncio.sleep(LOOK)
 
     def _next_logs(self, left: int) -> list[tuple[int, dict[str, Any]]]:
         taken: list[tuple[int, dict[str, Any]]] = []
@@ -339,7 +329,7 @@ class BatchedEvents(EventsWorker):
         return done
 
 
-def reporter_of(worker: Any, hold: float) -> Reporter | None:
+def reporter_of(worker: Any, hold: float, workers: int) -> Reporter | None:
     """Give this worker's reporter for the API of the current settings, made on first use.
 
     None where Prefect sends by itself: to no API, or to Prefect Cloud, which takes events by
@@ -352,7 +342,7 @@ def reporter_of(worker: Any, hold: float) -> Reporter | None:
     if url not in reporters:
         while len(reporters) >= REPORTERS_KEPT:
             reporters.pop(next(iter(reporters))).close()
-        reporters[url] = Reporter(reporters, hold)
+        reporters[url] = Reporter(reporters, hold, workers)
         set_api_log_sink(lambda log: _take_log(reporters, log))
     reporters[url].install()
     return reporters[url]
@@ -366,10 +356,10 @@ def _take_log(reporters: dict[str, Reporter], log: dict[str, Any]) -> None:
         reporter.take_log(log)
 
 
-def hurry_on(worker: Any) -> None:
-    """Let all that this worker has not told the API yet be sent now."""
+def hurry_on(worker: Any, *, last: bool = False) -> None:
+    """Let all that this worker has not told the API yet be sent now; all at once, if it ends."""
     for reporter in list(worker.__dict__.get(REPORTERS, {}).values()):
-        reporter.hurry()
+        reporter.hurry(last=last)
 
 
 def pending_on(worker: Any) -> int:

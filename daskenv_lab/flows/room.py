@@ -220,7 +220,8 @@ class Room:
         }
         self._tell(worker, {**about, "what": "started"})
         # The client, which carries what is relayed, may leave when the flow run has ended.
-        reporter_of(worker, hold=0 if self.route["relayed"] else HOLD)
+        hold = 0 if self.route["relayed"] else HOLD
+        reporter_of(worker, hold, self.route.get("workers", 1))
         send_events_to_this_api()
         usage = Usage(worker)
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
@@ -319,7 +320,7 @@ async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> N
     leaving = [room for room in rooms.values() if room.run_id == run_id]
     for room in leaving:
         room.tell_all(dask_worker)
-    hurry_on(dask_worker)
+    hurry_on(dask_worker, last=last)
     if last or any(room.route["relayed"] for room in leaving):
         least, deadline = pending_on(dask_worker), time.monotonic() + EVENTS_OUT
         while (pending := pending_on(dask_worker)) and time.monotonic() < deadline:

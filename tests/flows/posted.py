@@ -17,8 +17,11 @@ class Api(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.posts: list[Post] = []
+        self.taken_posts: list[Post] = []
         self.token_status = 404  # as servers without CSRF protection have
         self.status: Callable[[str, list[Any]], int] = lambda path, items: 201
+        self.recorded: str | None = None
+        """Up to when events were recorded, as a timestamp of ISO 8601; None of no task run."""
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -38,7 +41,7 @@ class Api(ThreadingHTTPServer):
 
     def taken(self, path: str) -> list[list[Any]]:
         """List the batches that came to a path and were taken."""
-        return [items for p, items in self.posts if p == path and self.status(p, items) < 300]
+        return [items for p, items in self.taken_posts if p == path]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,17 +51,26 @@ class _Handler(BaseHTTPRequestHandler):
         items = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.removeprefix("/api").rstrip("/")
         self.server.posts.append((path, items))
-        self._answer(self.server.status(path, items))
+        status = self.server.status(path, items)
+        if status < 300:
+            self.server.taken_posts.append((path, items))
+        self._answer(status)
 
     def do_GET(self) -> None:
-        self._answer(self.server.token_status)
+        if "/task_runs/" not in self.path:
+            self._answer(self.server.token_status)
+        elif self.server.recorded is None:
+            self._answer(404)
+        else:
+            task_run = {"state": {"timestamp": self.server.recorded}}
+            self._answer(200, json.dumps(task_run).encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def _answer(self, status: int) -> None:
+    def _answer(self, status: int, body: bytes = b"{}") -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(body)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, MANY, Reporter
+from daskenv_lab.flows.pace import LOOK, MANY, UNRECORDED
+from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, SENDERS, Reporter
 from tests.flows.posted import Api
 from tests.waiting import until
 
@@ -77,7 +80,7 @@ def test_what_the_api_did_not_take_is_sent_again(wire: Api, reporter: Reporter) 
     reporter.take_event(event(2))
     until(lambda: not reporter.pending)
     taken = [told["event"] for batch in wire.taken("/events") for told in batch]
-    assert taken[-2:] == ["test.1", "test.2"]
+    assert taken == ["test.1", "test.2"]
     assert [told for batch in wire.taken("/logs") for told in batch] == [{"message": "kept"}]
 
 
@@ -127,3 +130,54 @@ def told_for(reporter: Reporter, seconds: float) -> bool:
             reporter.take_event(event(number))
         time.sleep(0.05)
     return True
+
+
+def about_task_run(number: int) -> Event:
+    """Make an event that the server records."""
+    resource = {"prefect.resource.id": f"prefect.task-run.{UUID(int=number)}"}
+    occurred = datetime.fromtimestamp(number, UTC)
+    return Event(event="prefect.task-run.Running", resource=resource, occurred=occurred)
+
+
+def test_no_more_is_sent_than_the_server_has_room_for(wire: Api, reporter: Reporter) -> None:
+    """It drops what it cannot keep; it is sent more when it has recorded what came before."""
+    room = UNRECORDED // SENDERS
+    for number in range(3 * room):
+        reporter.take_event(about_task_run(number))
+    reporter.hurry()
+    until(lambda: sent(wire) >= room)
+    time.sleep(4 * LOOK)
+    assert sent(wire) <= room + EVENTS_AT_ONCE
+    # It has recorded half of it, and so has room for as many.
+    wire.recorded = datetime.fromtimestamp(room * 0.7, UTC).isoformat()
+    until(lambda: sent(wire) > 1.5 * room)
+    time.sleep(4 * LOOK)
+    assert sent(wire) < 2.5 * room
+    wire.recorded = datetime.fromtimestamp(3 * room, UTC).isoformat()
+    until(lambda: not reporter.pending)
+    assert sent(wire) == 3 * room
+
+
+def test_before_its_end_a_worker_sends_all(wire: Api, reporter: Reporter) -> None:
+    """What the server may drop would be lost with the worker anyway."""
+    for number in range(3 * UNRECORDED // SENDERS):
+        reporter.take_event(about_task_run(number))
+    reporter.hurry()
+    until(lambda: wire.posts)
+    reporter.hurry(last=True)
+    until(lambda: not reporter.pending)
+    assert sent(wire) == 3 * UNRECORDED // SENDERS
+
+
+def test_events_that_no_record_is_made_of_are_not_waited_for(wire: Api, reporter: Reporter) -> None:
+    """There is nothing to ask the server for."""
+    for number in range(3 * UNRECORDED // SENDERS):
+        reporter.take_event(event(number))
+    reporter.hurry()
+    until(lambda: not reporter.pending)
+    assert sent(wire) == 3 * UNRECORDED // SENDERS
+
+
+def sent(wire: Api) -> int:
+    """Count the events that the server has taken."""
+    return sum(len(batch) for batch in wire.taken("/events"))

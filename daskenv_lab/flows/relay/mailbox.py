@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from daskenv_lab.flows.relay.prefect_http import post_once, sync_http_client
-from daskenv_lab.flows.reporting import HOLD, PATIENCE, Gathering
+from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
+from daskenv_lab.flows.relay.prefect_http import ask_once, sync_http_client
+from daskenv_lab.flows.reporting import HOLD, PATIENCE
 
 if TYPE_CHECKING:
     import contextvars
@@ -70,6 +71,7 @@ class Mailbox:
         self._letters: deque[_Letter] = deque()
         self._bytes = self._sent = 0
         self._gathering = Gathering(HOLD)
+        self._pace = Pace(1)
         self._empty = threading.Event()
         self._empty.set()
         self._lock = threading.Lock()
@@ -111,6 +113,7 @@ class Mailbox:
     def close(self) -> None:
         """Wait until all is sent, while some is taken; Ctrl-C ends it."""
         atexit.unregister(self.close)
+        self._pace.lift()
         self.hurry()
         ends, seen = time.monotonic() + ENDING, -1
         stuck = 0.0
@@ -142,7 +145,13 @@ class Mailbox:
         if letter is None:
             return False
         try:
-            self._send(http, letter, zlib.decompress(letter.packed))
+            body = zlib.decompress(letter.packed)
+            if letter.url.path.endswith("/events"):
+                self._await_room(http, letter)
+                self._send(http, letter, body)
+                self._pace.sent(letter.items, mark_of(body))
+            else:
+                self._send(http, letter, body)
         except httpx.LocalProtocolError as error:
             _log.warning("what %s was to be sent is not well formed: %s", letter.url, error)
         except Exception as error:  # noqa: BLE001 - whatever answers there, this goes on
@@ -158,7 +167,7 @@ class Mailbox:
 
     def _send(self, http: httpx.Client, letter: _Letter, body: bytes) -> None:
         """Send a letter; of one that is refused, each item, and let go of those that are."""
-        response = post_once(http, letter.url, letter.headers, body)
+        response = ask_once(http, "POST", letter.url, letter.headers, body)
         if response.is_success:
             return
         if response.is_server_error or response.status_code in _TRY_AGAIN:
@@ -173,6 +182,18 @@ class Mailbox:
                 response.status_code,
                 response.text[:600],
             )
+
+    def _await_room(self, http: httpx.Client, letter: _Letter) -> None:
+        """Wait until the server has recorded enough of what it was sent."""
+        api = str(letter.url).removesuffix("/events")
+        while mark := self._pace.awaited():
+            found = ask_once(http, "GET", f"{api}/task_runs/{mark.task_run_id}", letter.headers)
+            if found.is_success and mark.in_record(found.json()):
+                self._pace.recorded()
+            elif found.is_success or found.status_code == 404:
+                time.sleep(LOOK)
+            else:
+                found.raise_for_status()
 
     def _note_failure(self, error: Exception) -> None:
         now = time.monotonic()

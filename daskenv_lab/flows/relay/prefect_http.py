@@ -128,11 +128,15 @@ async def send_once(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Re
     return await httpx.AsyncClient.send(http, request, stream=True, follow_redirects=False)
 
 
-def post_once(
-    http: httpx.Client, url: httpx.URL, headers: list[tuple[str, str]], body: bytes
+def ask_once(
+    http: httpx.Client,
+    method: str,
+    url: httpx.URL | str,
+    headers: list[tuple[str, str]],
+    body: bytes | None = None,
 ) -> httpx.Response:
-    """Post without Prefect's retries, whatever the answer is."""
-    request = http.build_request("POST", url, headers=headers, content=body)
+    """Ask without Prefect's retries, whatever the answer is."""
+    request = http.build_request(method, url, headers=headers, content=body)
     return httpx.Client.send(http, request, follow_redirects=False)
 
 

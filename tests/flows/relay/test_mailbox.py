@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from daskenv_lab.flows.pace import LOOK, MANY, UNRECORDED
 from daskenv_lab.flows.relay.mailbox import Mailbox
 from daskenv_lab.flows.relay.prefect_http import api_settings, settings_alone
-from daskenv_lab.flows.reporting import MANY
 from tests.flows.posted import Api
 from tests.waiting import until
 
@@ -31,6 +32,12 @@ with temporary_settings({PREFECT_API_URL: sys.argv[1]}):
 for number in range(500):
     mailbox.take(httpx.URL(sys.argv[1] + "/events"), [], json.dumps([number]).encode(), 50)
 """
+
+RUNNING = {
+    "event": "prefect.task-run.Running",
+    "resource": {"prefect.resource.id": f"prefect.task-run.{UUID(int=1)}"},
+    "occurred": "2026-01-01T00:00:00Z",
+}
 
 
 @pytest.fixture
@@ -126,3 +133,23 @@ def test_a_process_whose_api_is_gone_ends(wire: Api) -> None:
         text=True,
     )
     assert f"the Prefect API at {wire.url} was not told all" in ended.stderr
+
+
+def test_no_more_is_sent_than_the_server_has_room_for(wire: Api, mailbox: Mailbox) -> None:
+    """As workers do that reach the API themselves; the pace is the same."""
+    for _ in range(3 * UNRECORDED // 100):
+        put(mailbox, wire, [RUNNING] * 100)
+    mailbox.hurry()
+    until(lambda: len(taken(wire)) >= UNRECORDED)
+    time.sleep(4 * LOOK)
+    assert len(taken(wire)) == UNRECORDED
+    wire.recorded = "2026-01-01T00:00:01Z"
+    until(lambda: len(taken(wire)) == 3 * UNRECORDED)
+
+
+def test_the_end_of_the_process_sends_all(wire: Api, mailbox: Mailbox) -> None:
+    """It cannot wait for minutes until a server has recorded all."""
+    for _ in range(2 * UNRECORDED // 100):
+        put(mailbox, wire, [RUNNING] * 100)
+    mailbox.close()
+    assert len(taken(wire)) == 2 * UNRECORDED
