@@ -62,6 +62,9 @@ class Feed:
         self.left: set[str] = set()
         """The workers that have closed, and had told the API everything."""
 
+        self.told_until: dict[str, float] = {}
+        """Up to when each worker had told the API all, in epoch seconds of its clock."""
+
         self.stops: set[Callable[[], None]] = set()
         """Called when the cluster's flow runs are asked to end; they must be quick."""
 
@@ -86,6 +89,7 @@ class Feed:
         if "left" in told:
             self.left.add(told["left"])
             return
+        self.told_until[told["worker"]] = told["told_until"]
         listener = self._handlers.get(told["run"])
         if listener is None:
             return

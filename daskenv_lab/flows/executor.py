@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,7 +17,6 @@ from daskenv_lab.flows.nearby import fetch_from_nearby
 from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
-from daskenv_lab.flows.reporting import HOLD
 from daskenv_lab.flows.room import leave_rooms
 from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room
 from daskenv_lab.flows.shipping import CannotTravel, written_room
@@ -40,7 +40,10 @@ LEAVE = 8.0
 """Seconds that the end of a flow run waits for workers to close its rooms."""
 
 LEAVE_RELAYED = 30.0
-"""The same where they must tell the API all before: this process carries it there, or they end."""
+"""The same where they must tell the API all before, since this process carries it there."""
+
+LEAVE_LAST = 90.0
+"""The same where they end with the flow run, and the API is told as fast as it records."""
 
 LAST_WORDS = 1.0
 """Seconds that it waits for the news of the last ends, which come another way."""
@@ -109,7 +112,6 @@ class DaskExecutor(DaskRunner):
 
         self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
-        self._seen: dict[str, float] = {}
         self._patience = LEAVE
         self._entered = contextlib.ExitStack()
 
@@ -223,7 +225,7 @@ class DaskExecutor(DaskRunner):
 
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
         route = route_for(self.client, say=self.say)
-        self._patience = LEAVE_RELAYED if route.relayed or self._last else LEAVE
+        self._patience = LEAVE_LAST if self._last else LEAVE_RELAYED if route.relayed else LEAVE
         written = written_room()
         written["settings_context"] = stripped(written["settings_context"], relayed=route.relayed)
         return written, {**route.written(), "workers": len(self.client.nthreads())}
@@ -242,9 +244,6 @@ class DaskExecutor(DaskRunner):
             future.started = True
             future.told = future.told or event.what == "ended"
             future.worker, future.start = event.worker, event.start
-            if event.worker and event.start:
-                seen = event.start.timestamp() + (event.duration or 0)
-                self._seen[event.worker] = max(seen, self._seen.get(event.worker, 0))
         self._tell(event)
 
     def _on_done(self, futures: list[DaskFuture]) -> None:
@@ -273,17 +272,18 @@ class DaskExecutor(DaskRunner):
                 stack.callback(connection.close)
             stack.callback(feed_of(connection.client).remove, self.run_id)
             if self._futures:
-                left = self._leave(connection.client) if connection.open else set()
+                left = self._leave(connection.client) if connection.open else {}
                 hurry(connection.client)
                 self._await_ends()
-                self._tell_again(set(self._seen) - left - feed_of(connection.client).left)
+                feed = feed_of(connection.client)
+                self._tell_again({**feed.told_until, **left, **dict.fromkeys(feed.left, math.inf)})
         # Dask forgets the flow run's context and code with them.
         self._parcels.clear()
         self._shipped_keys.clear()
 
-    def _leave(self, client: distributed.Client) -> set[str]:
-        """Let the workers close this flow run's rooms, and say which have."""
-        left: set[str] = set()
+    def _leave(self, client: distributed.Client) -> dict[str, float]:
+        """Let the workers close this flow run's rooms; give up to when each has told the API."""
+        left: dict[str, float] = {}
 
         def leave() -> None:
             try:
@@ -307,13 +307,13 @@ class DaskExecutor(DaskRunner):
                 return
             time.sleep(0.01)
 
-    def _tell_again(self, gone: set[str]) -> None:
+    def _tell_again(self, told_until: Mapping[str, float]) -> None:
         """Tell the API what workers that are gone may not have told it, though their runs ended."""
         for future in self._futures.values():
-            if future.worker in gone:
-                future.tell_again(self._seen[future.worker] - HOLD - LAST_WORDS)
-            elif not future.told:
+            if not future.told:
                 future.tell_again(0)
+            elif future.worker is not None:
+                future.tell_again(told_until.get(future.worker, 0) - LAST_WORDS)
 
 
 def _event(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
 import contextlib
 import contextvars
 import logging
@@ -19,22 +18,20 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import httpx
 import orjson
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker, emit_events_to_cloud
+from prefect.events.worker import emit_events_to_cloud
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker, set_api_log_sink
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_BATCH_SIZE
 from prefect.utilities.context import temporary_context
 
 from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
+from daskenv_lab.flows.sender import Sender, queued_by_prefect
 
 if TYPE_CHECKING:
     from prefect.events.schemas.events import Event
@@ -48,7 +45,7 @@ ITEMS = "X-Daskenv-Items"
 REPORTERS_KEPT = 4
 """Reporters that a worker keeps; each API, and each kernel whose calls are relayed, has one."""
 
-HOLD = 20.0
+HOLD = 60.0
 """Seconds for which events are held at most, so that recording takes no time from the tasks.
 
 The end of their flow run lets them go. If this process is killed meanwhile, the client tells the
@@ -62,10 +59,7 @@ SENDERS = 4
 """Workers that are reckoned with at least, since more may join."""
 
 KEPT = 50_000
-"""Events, and log lines, that wait for an API which does not answer; the oldest go first."""
-
-COMMON_KEPT = 1_000
-"""Flow runs, with their task runs' tags, whose common resources are remembered."""
+"""Events, and log lines, that wait at most; of an API that does not answer the oldest go first."""
 
 PATIENCE = 60.0
 """Seconds for which an API that does not answer is tried again."""
@@ -76,12 +70,23 @@ CLOSING = 3.0
 _log = logging.getLogger("distributed.worker.daskenv")
 
 
-@dataclass(slots=True)
 class _Told:
-    """An event, and the context in which it was told until what it is about has been named."""
+    """An event on its way: as JSON once what it is about has been named, and in little memory.
 
-    event: Event
-    context: contextvars.Context | None
+    Before that with the context in which it was told, which may hold whatever its task does.
+    """
+
+    __slots__ = ("occurred", "open", "packed")
+
+    def __init__(self, event: Event) -> None:
+        self.occurred = event.occurred.timestamp()
+        self.packed = b""
+        self.open: tuple[Event, contextvars.Context] | None = (event, contextvars.copy_context())
+
+    def pack(self, event: Event) -> None:
+        """Keep what is sent, and nothing else."""
+        self.packed = event.model_dump_json().encode()
+        self.open = None
 
 
 class Reporter:
@@ -110,11 +115,12 @@ class Reporter:
             self._pace.lift()
         self._events: deque[_Told] = deque(maxlen=KEPT)
         self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
-        self._sender = BatchedEvents(reporters, str(PREFECT_API_URL.value()))
+        self._sender = Sender(reporters, str(PREFECT_API_URL.value()))
         self._log_bytes = PREFECT_LOGGING_TO_API_BATCH_SIZE.value() // 2
         self._gathering = Gathering(hold)
         self._sending = threading.Lock()
         self._under_way = 0
+        self._sending_from: float | None = None
         self._failing_since: float | None = None
         self._closed = False
         self._runner = asyncio.Runner()
@@ -128,10 +134,31 @@ class Reporter:
         """How many events and log lines the API has not been sent yet."""
         return len(self._events) + len(self._logs) + self._under_way
 
+    @property
+    def told_until(self) -> float:
+        """The time, in epoch seconds, of the oldest event that the API has not taken; or now."""
+        now = time.time()
+        try:
+            oldest = self._events[0].occurred
+        except IndexError:
+            oldest = now
+        # It is looked at after the list, as it is set before what is sent leaves the list.
+        sending = self._sending_from
+        return oldest if sending is None else min(oldest, sending)
+
     def take_event(self, event: Event) -> None:
-        """Take an event."""
-        self._events.append(_Told(event, contextvars.copy_context()))
+        """Take an event; if very many wait, when the API has taken some."""
+        while len(self._events) >= KEPT and self._failing_since is None and not self._closed:
+            self.hurry()
+            time.sleep(LOOK)
+        told = _Told(event)
+        if known := self._sender.relate_as_before(event):
+            told.pack(event)
+        self._events.append(told)
         self._gathering.add()
+        if not known and self._sender.is_new(event):
+            # What is told of the same flow run after it can then be packed at once.
+            self.hurry()
 
     def take_log(self, log: dict[str, Any]) -> None:
         """Take a log line, as Prefect's handler has prepared it."""
@@ -177,6 +204,7 @@ class Reporter:
         left = len(self._events), len(self._logs)
         while any(left):
             most = min(EVENTS_AT_ONCE, self._pace.most)
+            self._sending_from = self._events[0].occurred if self._events else None
             events = [self._events.popleft() for _ in range(min(left[0], most))]
             logs = self._next_logs(left[1])
             left = left[0] - len(events), left[1] - len(logs)
@@ -195,16 +223,18 @@ class Reporter:
                 return
             finally:
                 self._under_way = 0
+                self._sending_from = None
 
     async def _send_events(self, events: list[_Told]) -> None:
         for told in events:
-            if told.context is not None:
-                with temporary_context(context=told.context):
-                    await self._sender.relate(told.event)
-                told.context = None
+            if told.open is not None:
+                event, context = told.open
+                with temporary_context(context=context):
+                    await self._sender.relate(event)
+                told.pack(event)
         if not events:
             return
-        items = [told.event.model_dump_json().encode() for told in events]
+        items = [told.packed for told in events]
         await self._room_for_more()
         await self._send("/events", items)
         self._pace.sent(len(items), mark_of(b"[" + items[-1] + b"]"))
@@ -267,68 +297,6 @@ class Reporter:
             self._gathering.add(0)
 
 
-class BatchedEvents(EventsWorker):
-    """Stands where Prefect looks for its sender of events, and gives them to the reporters."""
-
-    def __init__(self, reporters: dict[str, Reporter], url: str) -> None:
-        options: Any = (("api_url", url),)
-        super().__init__(PrefectEventsClient, options)
-        # Prefect looks a sender up by its own class.
-        self._key = hash((EventsWorker, PrefectEventsClient, options))
-        self._reporters = reporters
-        self._url = url
-        self._common: dict[tuple[Any, ...], list[Any]] = {}
-
-    @property
-    def client(self) -> Any:
-        """Prefect's client, by which the resources that an event is about are looked up."""
-        return self.__dict__.get("_orchestration_client")
-
-    @client.setter
-    def client(self, client: Any) -> None:
-        self._orchestration_client = client
-
-    def send(self, item: Event) -> None:
-        """Take an event, for the API of the flow run that it is about."""
-        # Prefect keeps one sender for the process, where flow runs of two APIs may run at once.
-        url = str(PREFECT_API_URL.value())
-        (self._reporters.get(url) or self._reporters[self._url]).take_event(item)
-
-    async def relate(self, event: Event) -> None:
-        """Name the resources that an event is about, such as its flow run and flow."""
-        context = FlowRunContext.get()
-        own_run = event.event.startswith("prefect.task-run.") and TaskRunContext.get()
-        if not own_run or context is None or context.flow_run is None:
-            await self.attach_related_resources_from_context(event)
-            return
-        # All task runs of a flow run with the same tags have these in common; to find them takes
-        # longer than all else that is done with an event.
-        key = (context.flow_run.id, *(resource.id for resource in event.related))
-        if key not in self._common:
-            before = len(event.related)
-            await self.attach_related_resources_from_context(event)
-            if len(self._common) >= COMMON_KEPT:
-                self._common.clear()
-            self._common[key] = event.related[before:]
-        else:
-            event.related += self._common[key]
-
-    def put_in_place(self) -> None:
-        """Be found where Prefect looks for its sender."""
-        with self._instance_cache_lock:
-            cast("Any", self)._instances[self._key] = self
-
-    def remove(self) -> None:
-        """Give the place back to Prefect's own sender."""
-        self._remove_instance()
-
-    def _drain(self, at_exit: bool = False) -> concurrent.futures.Future[bool]:  # noqa: ARG002
-        self._reporters[self._url].hurry()
-        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
-        done.set_result(False)
-        return done
-
-
 def reporter_of(worker: Any, hold: float, workers: int) -> Reporter | None:
     """Give this worker's reporter for the API of the current settings, made on first use.
 
@@ -365,9 +333,14 @@ def hurry_on(worker: Any, *, last: bool = False) -> None:
 def pending_on(worker: Any) -> int:
     """Count what this worker has not told the API yet."""
     reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
-    known: dict[int, Any] = cast("Any", EventsWorker)._instances
-    own = [i for i in known.values() if not isinstance(i, BatchedEvents)]
-    return sum(r.pending for r in reporters.values()) + sum(i._queue.unfinished_tasks for i in own)
+    return sum(reporter.pending for reporter in reporters.values()) + queued_by_prefect()
+
+
+def told_until_on(worker: Any) -> float:
+    """Give the time, in epoch seconds, up to which this worker has told the API all; or now."""
+    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
+    now = time.time() - (HOLD if queued_by_prefect() else 0)
+    return min((reporter.told_until for reporter in reporters.values()), default=now)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -6,6 +6,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import sys
 import threading
@@ -32,7 +33,7 @@ from daskenv_lab.flows.prefect3 import (
     tell_state,
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
-from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of
+from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of, told_until_on
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.squeezed import unsqueezed
 from daskenv_lab.flows.trust import trust_own_cluster
@@ -57,6 +58,12 @@ ROOMS_KEPT = 8
 
 EVENTS_OUT = 3.0
 """Seconds that a worker waits, at the end of a flow run, for more of its events to go out."""
+
+LAST_RECORDED = 10.0
+"""The same of a worker that is to end, while the API is sent no more than it has room for."""
+
+LAST_OUT = 60.0
+"""Seconds for which it does so at most, before it sends all that is left at once."""
 
 LOOK = 500
 """Milliseconds between looks for calls that Dask has cancelled."""
@@ -155,7 +162,13 @@ class Room:
             told, self._told = self._told, []
         if told:
             worker.log_event(
-                TOPIC, {"run": self.run_id, "worker": worker.address, "task_runs": told}
+                TOPIC,
+                {
+                    "run": self.run_id,
+                    "worker": worker.address,
+                    "told_until": told_until_on(worker),
+                    "task_runs": told,
+                },
             )
 
     def _opened(self, worker: Any) -> OpenContext:
@@ -310,27 +323,45 @@ def route_here(worker: Any) -> Mapping[str, Any]:
     return routes.get(api_url(), {"relayed": False, "url": None})
 
 
-async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> None:
+async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> float:
     """Close a flow run's rooms on this worker, once what they tell is out.
 
     The API may be told later, unless the client carries it there and may be about to leave, or
     the worker is to end: this flow run is its `last`.
+
+    Returns
+    -------
+    float
+        The time, in epoch seconds, up to which the API has been told all; infinite if it has been
+        or will be told all by this worker.
     """
     rooms = dask_worker.__dict__.get(ROOMS, {})
     leaving = [room for room in rooms.values() if room.run_id == run_id]
     for room in leaving:
         room.tell_all(dask_worker)
-    hurry_on(dask_worker, last=last)
+    hurry_on(dask_worker)
+    if last:
+        await _events_out(dask_worker, LAST_RECORDED, LAST_OUT)
+        hurry_on(dask_worker, last=True)
     if last or any(room.route["relayed"] for room in leaving):
-        least, deadline = pending_on(dask_worker), time.monotonic() + EVENTS_OUT
-        while (pending := pending_on(dask_worker)) and time.monotonic() < deadline:
-            if pending < least:
-                least, deadline = pending, time.monotonic() + EVENTS_OUT
-            await asyncio.sleep(0.02)
+        await _events_out(dask_worker, EVENTS_OUT)
     for room in leaving:
         if not room.busy:
             rooms.pop(room.room_id, None)
             room.close()
+    return told_until_on(dask_worker) if last and pending_on(dask_worker) else math.inf
+
+
+async def _events_out(worker: Any, patience: float, limit: float = math.inf) -> None:
+    """Wait until all is out, or for so many seconds none more has gone, or for `limit` seconds."""
+    began = progress = time.monotonic()
+    least = pending_on(worker)
+    while (pending := pending_on(worker)) and (now := time.monotonic()) - began < limit:
+        if pending < least:
+            least, progress = pending, now
+        elif now - progress >= patience:
+            return
+        await asyncio.sleep(0.02)
 
 
 def bytes_sent(dask_worker: Any) -> int:

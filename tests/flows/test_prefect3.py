@@ -24,7 +24,7 @@ from prefect.task_engine import (
 )
 
 from daskenv_lab.flows import prefect3
-from daskenv_lab.flows.reporting import BatchedEvents
+from daskenv_lab.flows.sender import Sender
 
 
 @task
@@ -122,7 +122,7 @@ def test_a_sender_in_prefects_place_is_given_the_events() -> None:
     reporters: Any = {url: Taker}
     before = EventsWorker._client_override
     with temporary_settings({PREFECT_API_URL: url}):
-        sender = BatchedEvents(reporters, url)
+        sender = Sender(reporters, url)
         sender.put_in_place()
         try:
             prefect3.send_events_to_this_api()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +18,8 @@ from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from daskenv_lab.flows.pace import LOOK, MANY, UNRECORDED
-from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, SENDERS, Reporter
+from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, KEPT, REPORTERS, SENDERS, Reporter
+from daskenv_lab.flows.room import leave_rooms
 from tests.flows.posted import Api
 from tests.waiting import until
 
@@ -167,6 +173,69 @@ def test_before_its_end_a_worker_sends_all(wire: Api, reporter: Reporter) -> Non
     reporter.hurry(last=True)
     until(lambda: not reporter.pending)
     assert sent(wire) == 3 * UNRECORDED // SENDERS
+
+
+def test_a_worker_that_ends_tells_all_as_fast_as_it_is_recorded(
+    wire: Api, reporter: Reporter
+) -> None:
+    """At the end of its last flow run; what the server would drop is not sent before."""
+    room = UNRECORDED // SENDERS
+    for number in range(3 * room):
+        reporter.take_event(about_task_run(number))
+    worker = SimpleNamespace(**{REPORTERS: {wire.url: reporter}})
+    with ThreadPoolExecutor() as thread:
+        leaving = thread.submit(asyncio.run, leave_rooms(worker, "run", last=True))
+        until(lambda: sent(wire) >= room)
+        time.sleep(4 * LOOK)
+        assert sent(wire) <= room + EVENTS_AT_ONCE
+        wire.recorded = datetime.fromtimestamp(3 * room, UTC).isoformat()
+        assert leaving.result(60) == math.inf
+    assert sent(wire) == 3 * room
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_says_what_it_could_not_tell(wire: Api, reporter: Reporter) -> None:
+    """The client tells the API instead."""
+    wire.status = lambda path, items: 503
+    reporter.take_event(about_task_run(100))
+    worker = SimpleNamespace(**{REPORTERS: {wire.url: reporter}})
+    assert asyncio.run(leave_rooms(worker, "run", last=True)) == 100
+
+
+def test_what_has_not_been_sent_is_known(wire: Api, reporter: Reporter) -> None:
+    """By the time of its oldest event, also of one that is on its way."""
+    before = time.time()
+    assert reporter.told_until >= before
+    answer = threading.Event()
+    wire.status = lambda path, items: 201 if answer.wait(60) else 503
+    reporter.take_event(about_task_run(100))
+    assert reporter.told_until == 100
+    until(lambda: wire.posts)
+    reporter.take_event(about_task_run(200))
+    assert reporter.told_until == 100
+    answer.set()
+    until(lambda: not reporter.pending)
+    assert reporter.told_until >= before
+
+
+@pytest.mark.slow
+def test_where_very_many_wait_the_next_one_waits_too(wire: Api, reporter: Reporter) -> None:
+    """Until the API has taken some: none is dropped while it answers."""
+    answer = threading.Event()
+    wire.status = lambda path, items: 201 if answer.wait(60) else 503
+    one = event(1)
+    for _ in range(KEPT):
+        reporter.take_event(one)
+    until(lambda: wire.posts)
+    taken = reporter.pending
+    with ThreadPoolExecutor() as thread:
+        rest = thread.submit(lambda: [reporter.take_event(one) for _ in range(EVENTS_AT_ONCE + 1)])
+        time.sleep(4 * LOOK)
+        assert not rest.done()
+        answer.set()
+        rest.result(60)
+    until(lambda: not reporter.pending)
+    assert sent(wire) == taken + EVENTS_AT_ONCE + 1
 
 
 def test_events_that_no_record_is_made_of_are_not_waited_for(wire: Api, reporter: Reporter) -> None:

@@ -113,15 +113,17 @@ class Mailbox:
     def close(self) -> None:
         """Wait until all is sent, while some is taken; Ctrl-C ends it."""
         atexit.unregister(self.close)
-        self._pace.lift()
         self.hurry()
         ends, seen = time.monotonic() + ENDING, -1
-        stuck = 0.0
+        progress = 0.0
         while not self._empty.wait(0.1):
             now = time.monotonic()
             if self._sent != seen:
-                seen, stuck = self._sent, now + STUCK
-            if now >= min(stuck, ends):
+                seen, progress = self._sent, now
+            if now >= min(progress + STUCK / 2, ends - STUCK):
+                # What the server drops now would be lost with this process anyway.
+                self._pace.lift()
+            if now >= min(progress + STUCK, ends):
                 _log.warning(
                     "the Prefect API at %s was not told all within %.0f s; its newest task runs "
                     "may stay Running there",

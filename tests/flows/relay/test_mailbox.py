@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -147,8 +148,22 @@ def test_no_more_is_sent_than_the_server_has_room_for(wire: Api, mailbox: Mailbo
     until(lambda: len(taken(wire)) == 3 * UNRECORDED)
 
 
+def test_the_end_of_the_process_waits_for_the_record(wire: Api, mailbox: Mailbox) -> None:
+    """What the server would drop is not sent before it has room for it."""
+    for _ in range(2 * UNRECORDED // 100):
+        put(mailbox, wire, [RUNNING] * 100)
+    closing = threading.Thread(target=mailbox.close)
+    closing.start()
+    until(lambda: len(taken(wire)) >= UNRECORDED)
+    time.sleep(4 * LOOK)
+    assert len(taken(wire)) == UNRECORDED
+    wire.recorded = "2026-01-01T00:00:01Z"
+    closing.join(60)
+    assert len(taken(wire)) == 2 * UNRECORDED
+
+
 def test_the_end_of_the_process_sends_all(wire: Api, mailbox: Mailbox) -> None:
-    """It cannot wait for minutes until a server has recorded all."""
+    """It does not wait for long for a server that records nothing."""
     for _ in range(2 * UNRECORDED // 100):
         put(mailbox, wire, [RUNNING] * 100)
     mailbox.close()

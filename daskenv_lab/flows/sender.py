@@ -1,0 +1,134 @@
+"""What stands where Prefect looks for its sender of events, and names what they are about.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.events import Event
+
+    from daskenv_lab.flows.reporting import Reporter
+
+COMMON_KEPT = 1_000
+"""Flow runs, with their task runs' tags, whose common resources are remembered."""
+
+Kind = tuple[Any, ...]
+"""What events share that are about the same resources, but for their own task run."""
+
+
+class Sender(EventsWorker):
+    """Is found where Prefect looks for its sender of events, and gives them to the reporters.
+
+    Parameters
+    ----------
+    reporters : dict
+        The reporters of this process, by the API's address.
+    url : str
+        The API for which it stands there.
+    """
+
+    def __init__(self, reporters: dict[str, Reporter], url: str) -> None:
+        options: Any = (("api_url", url),)
+        super().__init__(PrefectEventsClient, options)
+        # Prefect looks a sender up by its own class.
+        self._key = hash((EventsWorker, PrefectEventsClient, options))
+        self._reporters = reporters
+        self._url = url
+        self._common: dict[Kind, list[Any] | None] = {}
+
+    @property
+    def client(self) -> Any:
+        """Prefect's client, by which the resources that an event is about are looked up."""
+        return self.__dict__.get("_orchestration_client")
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._orchestration_client = client
+
+    def send(self, item: Event) -> None:
+        """Take an event, for the API of the flow run that it is about."""
+        # Prefect keeps one sender for the process, where flow runs of two APIs may run at once.
+        url = str(PREFECT_API_URL.value())
+        (self._reporters.get(url) or self._reporters[self._url]).take_event(item)
+
+    async def relate(self, event: Event) -> None:
+        """Name the resources that an event is about, such as its flow run and flow."""
+        if self.relate_as_before(event):
+            return
+        kind = _kind(event)
+        before = len(event.related)
+        await self.attach_related_resources_from_context(event)
+        if kind is not None:
+            self._common[kind] = event.related[before:]
+
+    def relate_as_before(self, event: Event) -> bool:
+        """Name them if another event of its kind has been related; tell whether it has.
+
+        All task runs of a flow run with the same tags have them in common, and to find them takes
+        longer than all else that is done with an event.
+        """
+        kind = _kind(event)
+        common = None if kind is None else self._common.get(kind)
+        if common is None:
+            return False
+        event.related += common
+        return True
+
+    def is_new(self, event: Event) -> bool:
+        """Tell whether it is the first of its kind; of others that are alone, never."""
+        kind = _kind(event)
+        if kind is None or kind in self._common:
+            return False
+        if len(self._common) >= COMMON_KEPT:
+            self._common.clear()
+        self._common[kind] = None
+        return True
+
+    def put_in_place(self) -> None:
+        """Be found where Prefect looks for its sender."""
+        with self._instance_cache_lock:
+            cast("Any", self)._instances[self._key] = self
+
+    def remove(self) -> None:
+        """Give the place back to Prefect's own sender."""
+        self._remove_instance()
+
+    def _drain(self, at_exit: bool = False) -> concurrent.futures.Future[bool]:  # noqa: ARG002
+        self._reporters[self._url].hurry()
+        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
+        done.set_result(False)
+        return done
+
+
+def queued_by_prefect() -> int:
+    """Count the events that Prefect's own senders of this process have not sent yet."""
+    known: dict[int, Any] = cast("Any", EventsWorker)._instances
+    own = [sender for sender in known.values() if not isinstance(sender, Sender)]
+    return sum(sender._queue.unfinished_tasks for sender in own)
+
+
+def _kind(event: Event) -> Kind | None:
+    """Give the kind of an event about a task run, told in its flow run; None of all others."""
+    flow_run = FlowRunContext.get()
+    if flow_run is None or flow_run.flow_run is None:
+        return None
+    about = event.resource.id.removeprefix("prefect.task-run.")
+    inside = TaskRunContext.get()
+    # A task run that another one submits is also about that other one.
+    if about == event.resource.id or (inside and str(inside.task_run.id) != about):
+        return None
+    return (flow_run.flow_run.id, *(resource.id for resource in event.related))
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
