@@ -40,8 +40,11 @@ AGAIN = 1.0
 STUCK = 10.0
 """Seconds after which the end of the process does not wait for an API that takes nothing."""
 
-ENDING = 30.0
+ENDING = 120.0
 """Seconds for which the end of the process waits at most."""
+
+SILENT = 5.0
+"""Seconds after which it says so."""
 
 _TRY_AGAIN = {408, 429}
 
@@ -114,23 +117,35 @@ class Mailbox:
         """Wait until all is sent, while some is taken; Ctrl-C ends it."""
         atexit.unregister(self.close)
         self.hurry()
-        ends, seen = time.monotonic() + ENDING, -1
-        progress = 0.0
+        began = time.monotonic()
+        progress, seen, said = began, self._sent, False
         while not self._empty.wait(0.1):
             now = time.monotonic()
             if self._sent != seen:
                 seen, progress = self._sent, now
-            if now >= min(progress + STUCK / 2, ends - STUCK):
+            if now - began > SILENT and not said:
+                said = True
+                _log.warning(
+                    "the Prefect API at %s is told the last %d events and log lines; Ctrl-C ends "
+                    "the waiting",
+                    self._settings.url,
+                    self._waiting(),
+                )
+            if now - progress > STUCK / 2 or now - began > ENDING - STUCK:
                 # What the server drops now would be lost with this process anyway.
                 self._pace.lift()
-            if now >= min(progress + STUCK, ends):
+            if now - progress > STUCK or now - began > ENDING:
                 _log.warning(
-                    "the Prefect API at %s was not told all within %.0f s; its newest task runs "
-                    "may stay Running there",
+                    "the Prefect API at %s was not told all: %d events and log lines are lost, "
+                    "and their task runs may be missing or stay Running there",
                     self._settings.url,
-                    STUCK,
+                    self._waiting(),
                 )
                 return
+
+    def _waiting(self) -> int:
+        with self._lock:
+            return sum(letter.items for letter in self._letters)
 
     def _work(self) -> None:
         with self._context.run(sync_http_client, self._settings) as http:
