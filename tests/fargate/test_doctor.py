@@ -58,14 +58,15 @@ def made(aws: Aws) -> Iterator[Aws]:
 
 
 @pytest.fixture
-def outside(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Aws:
+def outside(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """Let all of AWS be the rehearsal for a process that does not know of it."""
     assert aws.endpoint is not None
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    return aws
+    yield aws
+    rehearsal.clear()
 
 
 def test_a_healthy_account_is_good(made: Aws) -> None:
