@@ -89,10 +89,10 @@ class Feed:
         if "left" in told:
             self.left.add(told["left"])
             return
-        self.told_until[told["worker"]] = told["told_until"]
         listener = self._handlers.get(told["run"])
         if listener is None:
             return
+        self.told_until[told["worker"]] = told["told_until"]
         for one in told["task_runs"]:
             try:
                 listener(

@@ -156,8 +156,8 @@ class Reporter:
             told.pack(event)
         self._events.append(told)
         self._gathering.add()
-        if not known and self._sender.is_new(event):
-            # What is told of the same flow run after it can then be packed at once.
+        if not known and self._sender.is_first(event):
+            # What is told of its flow run after it can then be packed at once.
             self.hurry()
 
     def take_log(self, log: dict[str, Any]) -> None:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 import cloudpickle
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events.clients import PrefectEventsClient
+from prefect.events.related import related_resources_from_run_context
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, get_current_settings
 
 if TYPE_CHECKING:
-    from prefect.events.schemas.events import Event
+    from uuid import UUID
+
+    from prefect.events.schemas.events import Event, RelatedResource
 
     from daskenv_lab.flows.reporting import Reporter
 
 COMMON_KEPT = 1_000
-"""Flow runs, with their task runs' tags, whose common resources are remembered."""
-
-Kind = tuple[Any, ...]
-"""What events share that are about the same resources, but for their own task run."""
+"""Flow runs whose resources are remembered."""
 
 
 class Sender(EventsWorker):
@@ -45,7 +45,7 @@ class Sender(EventsWorker):
         self._key = hash((EventsWorker, PrefectEventsClient, options))
         self._reporters = reporters
         self._url = url
-        self._common: dict[Kind, list[Any] | None] = {}
+        self._common: dict[UUID, list[RelatedResource] | None] = {}
 
     @property
     def client(self) -> Any:
@@ -64,35 +64,40 @@ class Sender(EventsWorker):
 
     async def relate(self, event: Event) -> None:
         """Name the resources that an event is about, such as its flow run and flow."""
-        if self.relate_as_before(event):
-            return
-        kind = _kind(event)
-        before = len(event.related)
-        await self.attach_related_resources_from_context(event)
-        if kind is not None:
-            self._common[kind] = event.related[before:]
+        flow_run_id = _told_in(event)
+        if flow_run_id is not None and self._common.get(flow_run_id) is None:
+            self._common[flow_run_id] = await related_resources_from_run_context(
+                client=self.client, exclude={event.resource.id}
+            )
+        if not self.relate_as_before(event):
+            await self.attach_related_resources_from_context(event)
 
     def relate_as_before(self, event: Event) -> bool:
-        """Name them if another event of its kind has been related; tell whether it has.
+        """Name them if another task run of the flow run has been related; tell whether it has.
 
-        All task runs of a flow run with the same tags have them in common, and to find them takes
-        longer than all else that is done with an event.
+        All have them in common, and to find them takes longer than all else that is done with an
+        event.
         """
-        kind = _kind(event)
-        common = None if kind is None else self._common.get(kind)
+        flow_run_id = _told_in(event)
+        common = None if flow_run_id is None else self._common.get(flow_run_id)
         if common is None:
             return False
-        event.related += common
+        named = {resource.id for resource in event.involved_resources}
+        more = [resource for resource in common if resource.id not in named]
+        most: int = get_current_settings().server.events.maximum_related_resources
+        if len(event.related) + len(more) > most:
+            return False
+        event.related += more
         return True
 
-    def is_new(self, event: Event) -> bool:
-        """Tell whether it is the first of its kind; of others that are alone, never."""
-        kind = _kind(event)
-        if kind is None or kind in self._common:
+    def is_first(self, event: Event) -> bool:
+        """Tell whether it is the first of its flow run's task runs."""
+        flow_run_id = _told_in(event)
+        if flow_run_id is None or flow_run_id in self._common:
             return False
         if len(self._common) >= COMMON_KEPT:
             self._common.clear()
-        self._common[kind] = None
+        self._common[flow_run_id] = None
         return True
 
     def put_in_place(self) -> None:
@@ -113,13 +118,14 @@ class Sender(EventsWorker):
 
 def queued_by_prefect() -> int:
     """Count the events that Prefect's own senders of this process have not sent yet."""
+    # Prefect keeps its sender of log lines in the same place, and counts nothing off there.
     known: dict[int, Any] = cast("Any", EventsWorker)._instances
-    own = [sender for sender in known.values() if not isinstance(sender, Sender)]
+    own = [i for i in known.values() if isinstance(i, EventsWorker) and not isinstance(i, Sender)]
     return sum(sender._queue.unfinished_tasks for sender in own)
 
 
-def _kind(event: Event) -> Kind | None:
-    """Give the kind of an event about a task run, told in its flow run; None of all others."""
+def _told_in(event: Event) -> UUID | None:
+    """Give the flow run in which an event is told that is about one of its own task runs."""
     flow_run = FlowRunContext.get()
     if flow_run is None or flow_run.flow_run is None:
         return None
@@ -128,7 +134,7 @@ def _kind(event: Event) -> Kind | None:
     # A task run that another one submits is also about that other one.
     if about == event.resource.id or (inside and str(inside.task_run.id) != about):
         return None
-    return (flow_run.flow_run.id, *(resource.id for resource in event.related))
+    return flow_run.flow_run.id
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
-from prefect import flow, task
+from prefect import flow, tags, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
@@ -55,25 +55,52 @@ def made() -> TaskRun:
     return new_task_run(some, parameters={}, wait_for=None, dependencies={})
 
 
-def test_task_runs_with_the_same_tags_have_it_in_common(api: str) -> None:
+def test_task_runs_of_a_flow_run_have_it_in_common(api: str) -> None:
     """Once one event of a flow run has been related, the API need not be asked for the others."""
     sender = Sender({}, URL)
 
     @flow
     async def f() -> None:
+        first = event_of(made(), tag="a")
+        assert not sender.relate_as_before(first)
+        assert sender.is_first(first)
+        assert not sender.is_first(event_of(made()))
         async with get_client() as sender.client:
-            first = event_of(made())
-            assert not sender.relate_as_before(first)
-            assert sender.is_new(first)
-            assert not sender.is_new(event_of(made()))
             await sender.relate(first)
-        second, other = event_of(made()), event_of(made(), tag="b")
+        second, other = event_of(made(), tag="a"), event_of(made(), tag="b")
         assert sender.relate_as_before(second)
-        assert roles(second) == roles(first) == ["flow", "flow-run", "tag"]
-        assert not sender.relate_as_before(other)
-        assert sender.is_new(other)
+        assert sender.relate_as_before(other)
+        # The flow run's own tag is named once.
+        assert roles(first) == roles(second) == ["flow", "flow-run", "tag"]
+        assert roles(other) == ["flow", "flow-run", "tag", "tag"]
 
-    asyncio.run(f())
+    with tags("a"):
+        asyncio.run(f())
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_in_common_is_what_prefect_finds(api: str, inside: bool) -> None:
+    """Each event gets what Prefect would have attached to it, in and before its task run."""
+    sender = Sender({}, URL)
+
+    async def compare(task_run: TaskRun) -> bool:
+        own, prefects = event_of(task_run), event_of(task_run)
+        async with get_client() as sender.client:
+            await sender.relate(own)
+            await sender.attach_related_resources_from_context(prefects)
+        return own.related == prefects.related
+
+    @task
+    async def in_it() -> bool:
+        context = TaskRunContext.get()
+        return context is not None and await compare(context.task_run)
+
+    @flow
+    async def f() -> bool:
+        return await in_it() if inside else await compare(made())
+
+    with tags("x", "y"):
+        assert asyncio.run(f())
 
 
 def test_a_task_run_that_another_submits_is_about_that_one_too(api: str) -> None:
