@@ -275,6 +275,8 @@ def inputs(salt: str) -> list[str]:
         *scale.map([1, 2], by=unmapped(first), wait_for=mapped),
     ]
     own = get_run_context().task_runner.duplicate()  # type: ignore[union-attr]
+    # Prefect takes an input whose task run goes on for the parent.
+    first.wait()
     with_runner = inner.with_options(task_runner=own, flow_run_name="sub {x}")
     inside = with_runner(first, return_state=True)
     futures += [

@@ -28,6 +28,9 @@ DURATIONS = re.compile(r"_run_time$|_time_delta$")
 LIMIT = 90.0
 """Seconds for the server to have recorded everything."""
 
+QUIET = 6.0
+"""Seconds without news after which nothing more is to come: the server writes events every five."""
+
 Json = Any
 
 
@@ -48,8 +51,8 @@ class Records:
             before, seen = seen, (over, self._count(flow_runs), len(self._logs(flow_runs)))
             if complete and seen == before:
                 return
-            # Logs go out every two seconds, and nothing tells which are the last.
-            time.sleep(2.5 if complete else 1)
+            # Nothing tells which events and logs are the last.
+            time.sleep(QUIET if complete else 1)
         raise AssertionError(f"after {LIMIT:.0f} s the API has {seen[0]} of {n} task runs")
 
     def of(self, flow_run_id: str, salt: str, value: Any) -> dict[str, Any]:
