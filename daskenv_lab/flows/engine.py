@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from distributed import WorkerPlugin
 
+from daskenv_lab.flows.parcels import Parcels
 from daskenv_lab.flows.reporting import REPORTERS
 from daskenv_lab.flows.room import TOPIC
 
@@ -60,7 +61,9 @@ class Engines:
         self._known: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
     def ensure(self, client: distributed.Client, opener: Any) -> str:
-        """See to it that the workers have the code, and give its name.
+        """See to it that the workers have the code and the scheduler keeps parcels.
+
+        It gives the code's name.
 
         Parameters
         ----------
@@ -74,6 +77,7 @@ class Engines:
         with self._lock:
             known = self._known.setdefault(client, set())
             if scheduler not in known:
+                client.register_plugin(Parcels())
                 client.register_plugin(Engine(name, packed))
                 known.add(scheduler)
         return name

@@ -47,6 +47,9 @@ class TaskEvent:
     memory: int | None = None
     """Bytes by which its worker's process grew meanwhile, once it ended."""
 
+    written: bytes | None = None
+    """Of one that another task submitted: the task run when it starts, its state when it ends."""
+
 
 Listener = Callable[[TaskEvent], None]
 """Told each event, in the thread in which it comes in; it must be quick."""
@@ -107,6 +110,7 @@ class Feed:
                         worker=told["worker"],
                         cpu=one.get("cpu"),
                         memory=one.get("memory"),
+                        written=one.get("written"),
                     )
                 )
             except Exception:  # noqa: BLE001 - it is logged; the run goes on

@@ -13,6 +13,7 @@ from daskenv_lab import config
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
+from daskenv_lab.flows.inner import InnerRuns
 from daskenv_lab.flows.nearby import fetch_from_nearby
 from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
 from daskenv_lab.flows.relay.prefect_http import stripped
@@ -113,6 +114,7 @@ class DaskExecutor(DaskRunner):
         self.say: Callable[[str], None] = _log.info
         self._note: Path | None = None
         self._patience = LEAVE
+        self._inner_runs = InnerRuns()
         self._entered = contextlib.ExitStack()
 
     def __eq__(self, other: object) -> bool:
@@ -208,9 +210,9 @@ class DaskExecutor(DaskRunner):
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
 
-    def _parcel(self, *args: Any) -> tuple[str, str, Any]:
+    def _keep_task(self, *args: Any) -> str:
         try:
-            return super()._parcel(*args)
+            return super()._keep_task(*args)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
 
@@ -244,6 +246,8 @@ class DaskExecutor(DaskRunner):
             future.started = True
             future.told = future.told or event.what == "ended"
             future.worker, future.start = event.worker, event.start
+        else:
+            self._inner_runs.note(event)
         self._tell(event)
 
     def _on_done(self, futures: list[DaskFuture]) -> None:
@@ -273,13 +277,12 @@ class DaskExecutor(DaskRunner):
             stack.callback(feed_of(connection.client).remove, self.run_id)
             if self._futures:
                 left = self._leave(connection.client) if connection.open else {}
+                self._let_parcels_go()
                 hurry(connection.client)
                 self._await_ends()
                 feed = feed_of(connection.client)
-                self._tell_again({**feed.told_until, **left, **dict.fromkeys(feed.left, math.inf)})
-        # Dask forgets the flow run's context and code with them.
-        self._parcels.clear()
-        self._shipped_keys.clear()
+                closed = dict.fromkeys(feed.left, math.inf)
+                self._tell_again({**feed.told_until, **left, **closed}, {*left, *closed})
 
     def _leave(self, client: distributed.Client) -> dict[str, float]:
         """Let the workers close this flow run's rooms; give up to when each has told the API."""
@@ -307,13 +310,16 @@ class DaskExecutor(DaskRunner):
                 return
             time.sleep(0.01)
 
-    def _tell_again(self, told_until: Mapping[str, float]) -> None:
+    def _tell_again(self, told_until: Mapping[str, float], alive: set[str]) -> None:
         """Tell the API what workers that are gone may not have told it, though their runs ended."""
+        surely = {worker: until - LAST_WORDS for worker, until in told_until.items()}
         for future in self._futures.values():
             if not future.told:
                 future.tell_again(0)
             elif future.worker is not None:
-                future.tell_again(told_until.get(future.worker, 0) - LAST_WORDS)
+                future.tell_again(surely.get(future.worker, 0))
+        in_flow = next(iter(self._futures.values())).context.copy()
+        in_flow.run(self._inner_runs.tell_lost, surely, alive, self._task_runs.sample)
 
 
 def _event(

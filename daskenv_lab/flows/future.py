@@ -18,7 +18,7 @@ from prefect.futures import PrefectFutureList, PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
 from daskenv_lab.flows.outcome import outcome_of, state_of
-from daskenv_lab.flows.prefect3 import announce, tell_state
+from daskenv_lab.flows.prefect3 import announce, tell_run, tell_state
 from daskenv_lab.flows.slot import leave_the_slot, out_of_the_slot
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._written = task_run
         self._dask_future = dask_future
         self._upstream = upstream
-        self._context = context
+        self.context = context
         self._ended = ended
         self._states = states
         self._outcome: tuple[bool, Squeezed, Any] | None = None
@@ -226,12 +226,11 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     def tell_again(self, since: float) -> None:
         """Tell the API again how the task run ended, if that was after `since`, in epoch seconds.
 
-        Its worker may have been killed before it did. What the API knows already, by the ids of
-        the states, it leaves as it is.
+        Its worker may have been killed before it did.
         """
         state = self._final_state
         if state is not None and state.timestamp.timestamp() >= since:
-            self._context.copy().run(self._tell_run, state)
+            self.context.copy().run(tell_run, self._task_run, state, self.start)
 
     def _await(self, timeout: float | None) -> bool:
         with self._ended.noted([self.task_run_id]):
@@ -294,20 +293,12 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def _end(self, state: State[Any], *, tell: bool) -> None:
         if tell:
-            self._context.copy().run(self._tell, state)
+            self.context.copy().run(self._tell, state)
         else:
             state.state_details.task_run_id = self.task_run_id
             state.state_details.flow_run_id = self._task_run.flow_run_id
         self._final_state = state
         self.on_dask_done()
-
-    def _tell_run(self, state: State[Any]) -> None:
-        task_run = self._task_run
-        announce(task_run)
-        task_run.run_count = 1
-        # A start in the last moment before the worker was killed was not told.
-        task_run.start_time = cast("Any", self.start or state.timestamp)
-        tell_state(task_run, state)
 
     def _tell(self, state: State[Any]) -> None:
         task_run = self._task_run

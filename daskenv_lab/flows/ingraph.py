@@ -15,7 +15,6 @@ ROOMS = "daskenv_rooms"
 def run_in_room(
     calls: list[bytes],
     upstream: list[Any],
-    parcel: bytes,
     *,
     engine: str,
     room_id: str,
@@ -23,7 +22,7 @@ def run_in_room(
 ) -> Any:
     """Run calls of one task, one after another, in their flow run's room.
 
-    The room is opened on the first call, and a task unpickled on its first call.
+    The room is opened on the first call in it.
 
     Parameters
     ----------
@@ -31,19 +30,16 @@ def run_in_room(
         What differs between the calls, pickled.
     upstream : list of list of bytes
         What this function returned for the calls whose results these ones take.
-    parcel : bytes
-        The room and the task, each pickled, and a task run like those of the calls; pickled.
     engine : str
         Under which attribute the worker keeps our code.
     room_id, task_id : str
-        The ids under which this worker keeps the room, and the room keeps the task.
+        The keys of the flow run's context and of the task's code, which the scheduler keeps.
 
     Returns
     -------
     list of bytes
         The final state of each call's task run with its result, pickled.
     """
-    import pickle
     import threading
     import zlib
 
@@ -52,14 +48,13 @@ def run_in_room(
 
     kept = distributed.get_worker().__dict__
     rooms = kept.setdefault("daskenv_rooms", {})
-    packed = pickle.loads(parcel)  # noqa: S301 - the client's own
     with kept.setdefault("daskenv_opening", threading.Lock()):
         room = rooms.get(room_id)
         if room is None:
             if isinstance(kept[engine], bytes):
                 kept[engine] = cloudpickle.loads(zlib.decompress(kept[engine]))
-            room = rooms[room_id] = kept[engine](room_id, packed[0])
-    return room.run(calls, upstream, task_id, packed)
+            room = rooms[room_id] = kept[engine](room_id)
+    return room.run(calls, upstream, task_id)
 
 
 # Dask pickles a graph with pickle, which would write this function by its module's name, and takes

@@ -16,9 +16,12 @@ import threading
 import time
 from collections import deque
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INTERVAL = 0.4
 """Seconds for which events and logs gather before they are sent."""
@@ -65,8 +68,8 @@ class Gathering:
         """End the waiting for more."""
         self._now.set()
 
-    def wait(self) -> None:
-        """Wait until what there is should be sent."""
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Wait until what there is should be sent; call `meanwhile` every few seconds."""
         self._some.wait()
         deadline = time.monotonic() + self._hold
         pause = INTERVAL
@@ -77,6 +80,7 @@ class Gathering:
             if self._came - before < MANY:
                 break
             pause = PAUSE
+            meanwhile()
         self._some.clear()
         self._now.clear()
 

@@ -40,6 +40,7 @@ from prefect.utilities.engine import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from prefect import Flow, Task
@@ -86,6 +87,18 @@ def tell_state(task_run: TaskRun, state: State[Any]) -> None:
     if state.is_final() and task_run.start_time and not task_run.end_time:
         task_run.end_time = cast("Any", state.timestamp)
     emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
+
+
+def tell_run(task_run: TaskRun, state: State[Any], start: datetime | None) -> None:
+    """Tell the API of a task run from its first state to the one in which it ended.
+
+    What the API knows already, by the ids of the states, it leaves as it is.
+    """
+    announce(task_run)
+    task_run.run_count = 1
+    # A start in the last moment before a worker was killed was not told.
+    task_run.start_time = cast("Any", start or state.timestamp)
+    tell_state(task_run, state)
 
 
 def send_events_to_this_api() -> None:

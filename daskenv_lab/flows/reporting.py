@@ -52,6 +52,9 @@ The end of their flow run lets them go. If this process is killed meanwhile, the
 API how its task runs ended. What goes through the client is held there.
 """
 
+HOLD_LOGS = 5.0
+"""The same for log lines, which nobody else can tell, and which a server writes down at once."""
+
 EVENTS_AT_ONCE = 200
 """Events in one request; one takes about 2 kB."""
 
@@ -121,6 +124,9 @@ class Reporter:
         self._sending = threading.Lock()
         self._under_way = 0
         self._sending_from: float | None = None
+        self._logs_from = 0.0
+        """Since when the oldest log line waits, by `time.monotonic`."""
+
         self._failing_since: float | None = None
         self._closed = False
         self._runner = asyncio.Runner()
@@ -162,6 +168,8 @@ class Reporter:
 
     def take_log(self, log: dict[str, Any]) -> None:
         """Take a log line, as Prefect's handler has prepared it."""
+        if not self._logs:
+            self._logs_from = time.monotonic()
         self._logs.append((log.pop("__payload_size__", 0), log))
         self._gathering.add(0)
 
@@ -192,19 +200,25 @@ class Reporter:
 
     def _work(self) -> None:
         while not self._closed:
-            self._gathering.wait()
+            self._gathering.wait(self._send_old_logs)
             self.flush()
         with self._sending, contextlib.suppress(httpx.HTTPError, RuntimeError):
             if self._sender.client is not None:
                 self._runner.run(self._sender.client.__aexit__(None, None, None))
             self._runner.close()
 
-    async def _send_all(self) -> None:
+    def _send_old_logs(self) -> None:
+        """Send log lines that wait, while events are held."""
+        if self._logs and time.monotonic() - self._logs_from > HOLD_LOGS:
+            with self._sending:
+                self._context.run(self._runner.run, self._send_all(logs_only=True))
+
+    async def _send_all(self, *, logs_only: bool = False) -> None:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
-        left = len(self._events), len(self._logs)
+        left = 0 if logs_only else len(self._events), len(self._logs)
         while any(left):
             most = min(EVENTS_AT_ONCE, self._pace.most)
-            self._sending_from = self._events[0].occurred if self._events else None
+            self._sending_from = self._events[0].occurred if left[0] else None
             events = [self._events.popleft() for _ in range(min(left[0], most))]
             logs = self._next_logs(left[1])
             left = left[0] - len(events), left[1] - len(logs)

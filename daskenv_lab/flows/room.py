@@ -22,6 +22,8 @@ from tornado.ioloop import PeriodicCallback
 
 from daskenv_lab.flows.ingraph import ROOMS
 from daskenv_lab.flows.interrupt import Call, Stopped
+from daskenv_lab.flows.outcome import outcome_of
+from daskenv_lab.flows.parcels import fetch
 from daskenv_lab.flows.prefect3 import (
     OpenContext,
     announce,
@@ -35,7 +37,7 @@ from daskenv_lab.flows.prefect3 import (
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
 from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of, told_until_on
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
-from daskenv_lab.flows.squeezed import unsqueezed
+from daskenv_lab.flows.squeezed import Squeezed, unsqueezed
 from daskenv_lab.flows.trust import trust_own_cluster
 from daskenv_lab.flows.usage import Usage
 
@@ -90,6 +92,8 @@ class Room:
         The task runner that each call gets, for the tasks that it submits itself.
     modules : Code
         The user's own modules, which calls import.
+    sample : bytes
+        A task run like those of the calls, pickled.
     """
 
     def __init__(
@@ -100,16 +104,21 @@ class Room:
         route: Mapping[str, Any],
         runner_type: Any,
         modules: Code,
+        sample: bytes,
     ) -> None:
         self.room_id = room_id
         self.run_id = run_id
         self.written = written
         self.route = route
-        self.packed = b""
+        self.sample = sample
+        self.kept: set[str] = set()
+        """The keys of what tasks in it have given the scheduler for tasks of their own."""
+
         self._runner_type = runner_type
         self._modules = modules
         self._opening = threading.Lock()
         self._context: OpenContext | None = None
+        self._codes: dict[str, bytes] = {}
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._calls: dict[str, Call] = {}
         self._looks: PeriodicCallback | None = None
@@ -126,23 +135,23 @@ class Room:
         calls: list[bytes],
         upstream: list[list[bytes]],
         task_id: str,
-        parcel: tuple[bytes, bytes, bytes],
     ) -> list[bytes]:
         """Run calls of one task one after another, and give their states pickled.
 
         It never raises for what the user's code does.
         """
         worker = distributed.get_worker()
-        self.packed, code, like = parcel
+        with self._opening:
+            if task_id not in self._tasks and task_id not in self._codes:
+                self._codes[task_id] = fetch(worker, task_id)
         outcomes: list[bytes] = []
         with self._modules.entered():
             context = self._opened(worker)
             for call in calls:
                 told, needed = pickle.loads(call)  # noqa: S301 - the client's own
                 head = pickle.loads(told)  # noqa: S301
-                head["task_run"] = unsqueezed(head["task_run"], like)
                 states = [upstream[which][place] for which, place in needed]
-                outcomes.append(context.run(self._run, worker, head, states, task_id, code))
+                outcomes.append(context.run(self._run, worker, head, states, task_id))
                 if head.get("stopped"):
                     break
         return outcomes
@@ -221,17 +230,17 @@ class Room:
             # Each message wakes the worker's loop, the scheduler and the client.
             worker.loop.add_callback(worker.loop.call_later, TELL, self.tell_all, worker)
 
-    def _run(
-        self, worker: Any, head: dict[str, Any], upstream: list[bytes], task_id: str, code: bytes
-    ) -> bytes:
-        task_run: TaskRun = pickle.loads(head["task_run"])  # noqa: S301 - the client's own
+    def _run(self, worker: Any, head: dict[str, Any], upstream: list[bytes], task_id: str) -> bytes:
+        written = unsqueezed(head["task_run"], self.sample)
+        task_run: TaskRun = pickle.loads(written)  # noqa: S301 - the client's own
         about = {
             "id": str(task_run.id),
             "name": task_run.name,
             "task": head["task"],
             "start": time.time(),
         }
-        self._tell(worker, {**about, "what": "started"})
+        inner = {"written": head["task_run"]} if head["inner"] else {}
+        self._tell(worker, {**about, **inner, "what": "started"})
         # The client, which carries what is relayed, may leave when the flow run has ended.
         hold = 0 if self.route["relayed"] else HOLD
         reporter_of(worker, hold, self.route.get("workers", 1))
@@ -240,7 +249,7 @@ class Room:
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
         try:
             try:
-                state = self._state_of(call, head, upstream, task_id, code)
+                state = self._state_of(call, head, upstream, task_id)
                 packed = self._pack_state(task_run, state)
             finally:
                 call.over()
@@ -252,18 +261,20 @@ class Room:
         head["stopped"] = call.stopped
         seconds = time.time() - about["start"]
         ended = {**about, "name": task_run.name, "state": task_run.state_name, "seconds": seconds}
-        self._tell(worker, {**ended, **usage.taken(), "what": "ended"})
+        if head["inner"] and task_run.state is not None:
+            inner = {"written": Squeezed(outcome_of(task_run.state)[1], self.sample).small}
+        self._tell(worker, {**ended, **usage.taken(), **inner, "what": "ended"})
         return packed
 
     def _state_of(
-        self, call: Call, head: dict[str, Any], upstream: list[bytes], task_id: str, code: bytes
+        self, call: Call, head: dict[str, Any], upstream: list[bytes], task_id: str
     ) -> State[Any]:
         task_run = call.task_run
         runner = self._runner_type(self)
         with runner, task_run_in_flow_run(runner, head["tags"], head["assets"]):
             first = announce(task_run)
             try:
-                task = self._task(task_id, code)
+                task = self._task(task_id)
                 parameters, wait_for = unpack_inputs(head["inputs"], upstream)
             except Exception as error:  # noqa: BLE001 - unpickling runs any code
                 return self._crashed(
@@ -288,11 +299,12 @@ class Room:
             runner.ok = state.is_completed()
             return state
 
-    def _task(self, task_id: str, code: bytes) -> Task[Any, Any]:
+    def _task(self, task_id: str) -> Task[Any, Any]:
         """Give a task; its code is unpickled once, as a module is imported once."""
         with self._opening:
             if task_id not in self._tasks:
-                self._tasks[task_id] = cloudpickle.loads(zlib.decompress(code))
+                self._tasks[task_id] = cloudpickle.loads(zlib.decompress(self._codes[task_id]))
+                del self._codes[task_id]
             return self._tasks[task_id]
 
     def _crashed(self, task_run: TaskRun, message: str) -> State[Any]:

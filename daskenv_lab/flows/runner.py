@@ -9,6 +9,7 @@ import abc
 import contextlib
 import contextvars
 import dataclasses
+import hashlib
 import pickle
 import sys
 import threading
@@ -20,6 +21,7 @@ import cloudpickle
 import distributed
 from prefect.task_runners import TaskRunner
 
+from daskenv_lab.flows import parcels
 from daskenv_lab.flows.done import Telling
 from daskenv_lab.flows.ends import Ends
 from daskenv_lab.flows.future import DaskFuture, DaskFutureList
@@ -45,11 +47,7 @@ if TYPE_CHECKING:
     from daskenv_lab.flows.squeezed import Squeezed
 
 TASKS_KEPT = 100
-"""Tasks whose code is remembered as shipped; a loop may make a new task for each call."""
-
-
-FEW = 32
-"""Dask tasks in one message up to which the flow run's context travels with each: some 20 kB."""
+"""Tasks that are remembered as sent; a loop may make a new task for each call."""
 
 
 class Prepared(NamedTuple):
@@ -67,18 +65,20 @@ class Prepared(NamedTuple):
 class DaskRunner(TaskRunner[DaskFuture]):
     """A task runner that sends task calls to a Dask cluster and looks after them.
 
-    The flow run's context and a task's code are a key of Dask's for a map of many calls, which
-    workers fetch once, those that come later as well; they travel with the calls of a small map,
-    and with each call that is submitted by itself.
+    The flow run's context and a task's code go to the scheduler once, from which each worker
+    fetches them once: see `parcels`.
     """
+
+    _inner = False
+    """Whether its calls are made by tasks, so that the kernel has no futures of theirs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.run_id = uuid.uuid4().hex
         self._futures: dict[str, DaskFuture] = {}
-        self._rooms: list[tuple[object, str, bytes]] = []
-        self._parcels: dict[tuple[str, int], tuple[Task[Any, Any], str, bytes]] = {}
-        self._shipped_keys: dict[str, distributed.Future] = {}
+        self._rooms: list[tuple[object, str]] = []
+        self._tasks: dict[int, tuple[Task[Any, Any], str]] = {}
+        self._kept: set[str] = set()
         self._shipped: Code | None = None
         self._task_runs, self._states = Alike(), Alike()
         self._flow_run: Any = None
@@ -205,13 +205,14 @@ class DaskRunner(TaskRunner[DaskFuture]):
             "tags": current_tags(),
             "assets": written_assets(task, task_run.id, task_run.task_inputs),
             "inputs": inputs,
+            "inner": self._inner,
         }
         return Prepared(task_run.id, task_run.name, kept, pickle.dumps(call), upstream)
 
     def _send(self, task: Task[Any, Any], prepared: list[Prepared], batch: int) -> list[DaskFuture]:
         client = self._reach()
         with self._sending:
-            room_id, task_id, parcel = self._parcel(client, task, len(prepared) > FEW * batch)
+            room_id, task_id = self._room(), self._keep_task(client, task)
         context = contextvars.copy_context()
         chunks = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
         written = [_written(chunk) for chunk in chunks]
@@ -219,8 +220,6 @@ class DaskRunner(TaskRunner[DaskFuture]):
             run_in_room,
             [calls for calls, _ in written],
             [upstream for _, upstream in written],
-            # By place, since Dask makes a key of an argument by name that is larger than 100 kB.
-            [parcel] * len(chunks),
             engine=self._engine(client),
             key=[f"{task.name or 'task'}-{chunk[0].task_run_id}" for chunk in chunks],
             pure=False,
@@ -269,51 +268,62 @@ class DaskRunner(TaskRunner[DaskFuture]):
         for future in futures:
             future.on_dask_done()
 
-    def _parcel(
-        self, client: distributed.Client, task: Task[Any, Any], many: bool
-    ) -> tuple[str, str, bytes | distributed.Future]:
-        """Give the flow run's context and a task's code; shipped, where it is for many calls."""
-        room_id, room = self._room()
-        known = self._parcels.get((room_id, id(task)))
+    def _keep_task(self, client: distributed.Client, task: Task[Any, Any]) -> str:
+        """See to it that the scheduler keeps a task's code, and give its key."""
+        known = self._tasks.get(id(task))
         if known is None:
-            task_id = f"daskenv_task-{uuid.uuid4().hex}"
             code = zlib.compress(pack_task(task))
-            packed = pickle.dumps((room, code, self._task_runs.sample))
-            if len(self._parcels) >= TASKS_KEPT:
-                self._parcels.pop(next(iter(self._parcels)))
+            key = f"{self._parcels_of}-{hashlib.sha256(code).hexdigest()}"
+            if key not in self._kept:
+                parcels.keep(client, self._parcels_of, key, code)
+                self._kept.add(key)
+            if len(self._tasks) >= TASKS_KEPT:
+                self._tasks.pop(next(iter(self._tasks)))
             # The task is kept, so that its id stays its own.
-            known = self._parcels[room_id, id(task)] = (task, task_id, packed)
-        _, task_id, packed = known
-        if not many:
-            # Dask would send all of a few calls to the one worker that holds the key.
-            return room_id, task_id, packed
-        if task_id not in self._shipped_keys:
-            shipped = client.submit(bytes, packed, key=task_id, pure=False)
-            self._shipped_keys[task_id] = shipped
-        return room_id, task_id, self._shipped_keys[task_id]
+            known = self._tasks[id(task)] = (task, key)
+        return known[1]
 
-    def _room(self) -> tuple[str, bytes]:
+    def _room(self) -> str:
+        """See to it that the scheduler keeps the flow run's context, and give its key."""
         settings = settings_in_force()
-        for before, room_id, packed in self._rooms:
+        for before, room_id in self._rooms:
             if before is settings:
-                return room_id, packed
+                return room_id
+        client = self._reach()
         room_id = uuid.uuid4().hex
         assert self._shipped is not None  # noqa: S101 - `_prepare` has shipped them
         written, route = self._written_room()
         modules = dataclasses.astuple(self._shipped)
-        route = {**route, "engine": self._engine(self._reach())}
-        packed = pickle.dumps((self.run_id, zlib.compress(pack(written)[0]), route, modules))
-        self._rooms.append((settings, room_id, packed))
-        return room_id, packed
+        route = {**route, "engine": self._engine(client)}
+        told = zlib.compress(pack(written)[0])
+        packed = pickle.dumps((self.run_id, told, route, modules, self._task_runs.sample))
+        parcels.begin(client, self.run_id)
+        parcels.keep(client, self.run_id, room_id, packed)
+        self._rooms.append((settings, room_id))
+        return room_id
+
+    def _let_parcels_go(self) -> None:
+        """Let the scheduler forget the flow run's context and its tasks' code."""
+        if self._rooms:
+            parcels.end(self._reach(), self.run_id)
+
+    @property
+    def _parcels_of(self) -> str:
+        """The run whose end lets the parcels go."""
+        return self.run_id
 
 
 class WorkerRunner(DaskRunner):
     """The task runner inside tasks, and of flows that run inside tasks, on a worker."""
 
+    _inner = True
+
     def __init__(self, room: Room | None = None) -> None:
         super().__init__()
         self.ok = False
         self._own_room = room
+        if room is not None:
+            self._task_runs, self._kept = Alike(room.sample), room.kept
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WorkerRunner, ()
@@ -328,6 +338,7 @@ class WorkerRunner(DaskRunner):
             ended_well = self.ok if self._own_room else self.flow_completed
             self.finish(ok=ended_well and exc_type is None)
         finally:
+            self._let_parcels_go()
             super().__exit__(exc_type, exc_value, trace)
 
     def _reach(self) -> distributed.Client:
@@ -346,16 +357,20 @@ class WorkerRunner(DaskRunner):
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
         return written_room(), route_here(distributed.get_worker())
 
-    def _room(self) -> tuple[str, bytes]:
-        if self._own_room is None:
-            return super()._room()
-        return self._own_room.room_id, self._own_room.packed
+    def _room(self) -> str:
+        return super()._room() if self._own_room is None else self._own_room.room_id
+
+    @property
+    def _parcels_of(self) -> str:
+        return self.run_id if self._own_room is None else self._own_room.run_id
 
 
-def open_room(room_id: str, packed: bytes) -> Room:
+def open_room(room_id: str) -> Room:
     """Make a room on a worker, from what `DaskRunner` has written down."""
-    run_id, written, route, modules = pickle.loads(packed)  # noqa: S301 - the client's own
-    return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules))
+    packed = parcels.fetch(distributed.get_worker(), room_id)
+    told: tuple[Any, ...] = pickle.loads(packed)  # noqa: S301 - the client's own
+    run_id, written, route, modules, sample = told
+    return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules), sample)
 
 
 def _written(

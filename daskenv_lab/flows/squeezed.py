@@ -41,10 +41,16 @@ class Squeezed:
 
 
 class Alike:
-    """Squeezes bytes that are much like each other; safe in several threads."""
+    """Squeezes bytes that are much like each other; safe in several threads.
 
-    def __init__(self) -> None:
-        self.sample = b""
+    Parameters
+    ----------
+    sample : bytes
+        What they are like, where it is known.
+    """
+
+    def __init__(self, sample: bytes = b"") -> None:
+        self.sample = sample
         """The first of them, to which the others refer; of a large one its beginning."""
 
         self._choosing = threading.Lock()

@@ -17,8 +17,15 @@ import pytest
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from daskenv_lab.flows.pace import LOOK, MANY, UNRECORDED
-from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, KEPT, REPORTERS, SENDERS, Reporter
+from daskenv_lab.flows.pace import LOOK, MANY, PAUSE, UNRECORDED
+from daskenv_lab.flows.reporting import (
+    EVENTS_AT_ONCE,
+    HOLD_LOGS,
+    KEPT,
+    REPORTERS,
+    SENDERS,
+    Reporter,
+)
 from daskenv_lab.flows.room import leave_rooms
 from tests.flows.posted import Api
 from tests.waiting import until
@@ -116,6 +123,14 @@ def test_many_events_are_held_until_they_are_let_go(wire: Api, reporter: Reporte
     reporter.hurry()
     until(lambda: not reporter.pending)
     assert sum(len(batch) for batch in wire.taken("/events")) > 10 * MANY
+
+
+def test_log_lines_do_not_wait_for_many_events(wire: Api, reporter: Reporter) -> None:
+    """They are sent after a few seconds while the events are held."""
+    reporter.take_log(line("early"))
+    assert told_for(reporter, HOLD_LOGS + 2 * PAUSE + 1)
+    assert wire.posts == [("/logs", [{"message": "early"}])]
+    assert reporter.pending > MANY
 
 
 def test_many_events_are_not_held_for_longer(wire: Api) -> None:

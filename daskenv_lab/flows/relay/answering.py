@@ -26,7 +26,7 @@ from daskenv_lab.flows.relay.prefect_http import (
     send_once,
     settings_alone,
 )
-from daskenv_lab.flows.reporting import ITEMS
+from daskenv_lab.flows.reporting import HOLD_LOGS, ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +65,8 @@ class ApiDoor:
         self._base = httpx.URL(settings.url.rstrip("/"))
         self._context = settings_alone()
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self.mailbox = Mailbox(settings, self._context.copy())
+        self._events = Mailbox(settings, self._context.copy())
+        self._logs = Mailbox(settings, self._context.copy(), HOLD_LOGS)
         self._http: httpx.AsyncClient | None = None
 
     async def call(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -81,9 +82,15 @@ class ApiDoor:
             answer = self._failed(f"{type(error).__name__}: {error}")
         return vars(answer)
 
+    def hurry(self) -> None:
+        """Let what the API is told go out without waiting for more."""
+        self._events.hurry()
+        self._logs.hurry()
+
     async def close(self) -> None:
         """Close the connections to the API, once it has been told what it was to be."""
-        self.mailbox.end()
+        self._events.end()
+        self._logs.end()
         if self._http is not None:
             await self._http.aclose()
 
@@ -95,7 +102,8 @@ class ApiDoor:
         if self.settings.cloud and method == "POST" and url.path == f"{self._base.path}/events":
             return self._pass_events_on(request["body"])
         if method == "POST" and (items := _items_told(request["headers"])):
-            self.mailbox.take(url, self._headers(request["headers"]), request["body"], items)
+            box = self._events if url.path.endswith("/events") else self._logs
+            box.take(url, self._headers(request["headers"]), request["body"], items)
             return Answer(204, "No Content", [])
         if self._http is None:
             self._http = self._context.run(http_client, self.settings)
@@ -204,7 +212,7 @@ class Answering:
     def hurry(self) -> None:
         """Let what the APIs are told go out without waiting for more."""
         for door in self._doors.values():
-            door.mailbox.hurry()
+            door.hurry()
 
     def _on_request(self, number: int, request: dict[str, Any] | None) -> None:
         if request is None:

@@ -66,14 +66,18 @@ class Mailbox:
         How the API is reached.
     context : contextvars.Context
         Holds Prefect's settings of that API, and nothing of a flow run.
+    hold : float
+        Seconds for which many letters are held at most.
     """
 
-    def __init__(self, settings: ApiSettings, context: contextvars.Context) -> None:
+    def __init__(
+        self, settings: ApiSettings, context: contextvars.Context, hold: float = HOLD
+    ) -> None:
         self._settings = settings
         self._context = context
         self._letters: deque[_Letter] = deque()
         self._bytes = self._sent = 0
-        self._gathering = Gathering(HOLD)
+        self._gathering = Gathering(hold)
         self._pace = Pace(1)
         self._empty = threading.Event()
         self._empty.set()
@@ -150,7 +154,7 @@ class Mailbox:
     def _work(self) -> None:
         with self._context.run(sync_http_client, self._settings) as http:
             while self._letters or not self._ended:
-                self._gathering.wait()
+                self._gathering.wait(lambda: None)
                 while self._send_first(http):
                     pass
         atexit.unregister(self.close)
