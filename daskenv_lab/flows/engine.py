@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from distributed import WorkerPlugin
 
+from daskenv_lab.flows.lightly import import_jsonschema
 from daskenv_lab.flows.parcels import Parcels
 from daskenv_lab.flows.reporting import REPORTERS
 from daskenv_lab.flows.room import TOPIC
@@ -92,7 +93,9 @@ def _packed(opener: Any) -> tuple[str, bytes]:
     for module in own:
         digest.update(inspect.getsource(sys.modules[module]).encode())
     name = f"{PREFIX}{digest.hexdigest()[:16]}"
-    return name, zlib.compress(cloudpickle.dumps(opener))
+    # What comes first is done before the rest imports Prefect.
+    parts = import_jsonschema, cloudpickle.dumps(opener)
+    return name, zlib.compress(cloudpickle.dumps(parts))
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -52,7 +52,9 @@ def run_in_room(
         room = rooms.get(room_id)
         if room is None:
             if isinstance(kept[engine], bytes):
-                kept[engine] = cloudpickle.loads(zlib.decompress(kept[engine]))
+                prepare, code = cloudpickle.loads(zlib.decompress(kept[engine]))
+                prepare()
+                kept[engine] = cloudpickle.loads(code)
             room = rooms[room_id] = kept[engine](room_id)
     return room.run(calls, upstream, task_id)
 
