@@ -56,11 +56,15 @@ def state_dir() -> Path:
 def nothing_left_behind() -> Iterator[None]:
     """Stop the background servers at the end, and fail if any process of ours stays."""
     yield
+    from prefect.logging.handlers import APILogWorker
+
     from daskenv_lab import rehearsal
     from daskenv_lab.flows.api import stop_local_api
     from daskenv_lab.providers.local import stop_server
 
     stop_server(timeout=120)
+    # What this process has still to tell the API would be tried for a minute after it is gone.
+    APILogWorker.drain_all(timeout=30)
     stop_local_api(timeout=120)
     rehearsal.stop(timeout=120)
     deadline = time.monotonic() + 120
