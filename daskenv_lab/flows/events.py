@@ -48,7 +48,10 @@ class TaskEvent:
     """Bytes by which its worker's process grew meanwhile, once it ended."""
 
     written: bytes | None = None
-    """Of one that another task submitted: the task run when it starts, its state when it ends."""
+    """The state in which it ended; of one that another task submitted the task run at its start.
+
+    Pickled, and squeezed by what the flow run's task runs have in common.
+    """
 
 
 Listener = Callable[[TaskEvent], None]
@@ -72,8 +75,15 @@ class Feed:
         """Called when the cluster's flow runs are asked to end; they must be quick."""
 
         self._handlers: dict[str, Listener] = {}
-        client.subscribe_topic(TOPIC, self._on_event)
-        client.subscribe_topic(STOP, self._on_stop)
+        self._heard_over: Any = None
+        self.listen(client)
+
+    def listen(self, client: distributed.Client) -> None:
+        """Hear of the topics, also after the client's connection was broken and opened again."""
+        if self._heard_over is not client.scheduler_comm:
+            self._heard_over = client.scheduler_comm
+            client.subscribe_topic(TOPIC, self._on_event)
+            client.subscribe_topic(STOP, self._on_stop)
 
     def add(self, run_id: str, listener: Listener) -> None:
         """Let a listener hear of a flow run's task runs."""
@@ -92,6 +102,8 @@ class Feed:
         if "left" in told:
             self.left.add(told["left"])
             return
+        # Another worker may have the address of one that left.
+        self.left.discard(told["worker"])
         listener = self._handlers.get(told["run"])
         if listener is None:
             return
@@ -126,4 +138,5 @@ def feed_of(client: distributed.Client) -> Feed:
     with _feeds_lock:
         if client not in _feeds:
             _feeds[client] = Feed(client)
+        _feeds[client].listen(client)
         return _feeds[client]

@@ -9,17 +9,22 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from distributed.client import ClosedClientError
+
 from daskenv_lab import config
+from daskenv_lab.bounded import in_background
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows.engine import Engines
 from daskenv_lab.flows.events import Listener, TaskEvent, feed_of
+from daskenv_lab.flows.fetching import fetch
 from daskenv_lab.flows.inner import InnerRuns
+from daskenv_lab.flows.inside import WorkerRunner, open_room
+from daskenv_lab.flows.leaving import leave_rooms
 from daskenv_lab.flows.nearby import fetch_from_nearby
 from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
-from daskenv_lab.flows.room import leave_rooms
-from daskenv_lab.flows.runner import DaskRunner, Prepared, WorkerRunner, open_room
+from daskenv_lab.flows.runner import DaskRunner, Prepared
 from daskenv_lab.flows.shipping import CannotTravel, written_room
 from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
@@ -185,10 +190,12 @@ class DaskExecutor(DaskRunner):
                 self.finish(ok=exc_type is None and self.flow_completed)
         finally:
             self._entered.close()
-            self._let_go()
-            if self._note is not None:
-                self._note.unlink(missing_ok=True)
-            super().__exit__(exc_type, exc_value, trace)
+            try:
+                self._let_go()
+            finally:
+                if self._note is not None:
+                    self._note.unlink(missing_ok=True)
+                super().__exit__(exc_type, exc_value, trace)
 
     @property
     def _client(self) -> _Address:
@@ -215,6 +222,11 @@ class DaskExecutor(DaskRunner):
             return super()._keep_task(*args)
         except CannotTravel as error:
             raise NotPicklable(str(error)) from error.__cause__
+
+    def _stop(self, futures: list[distributed.Future]) -> None:
+        # The connection may be what was lost; then nothing is left to be stopped.
+        with contextlib.suppress(ClusterGone, ClosedClientError):
+            super()._stop(futures)
 
     def _engine(self, client: distributed.Client) -> str:
         return _engines.ensure(client, open_room)
@@ -246,6 +258,7 @@ class DaskExecutor(DaskRunner):
             future.started = True
             future.told = future.told or event.what == "ended"
             future.worker, future.start = event.worker, event.start
+            future.told_state = event.written
         else:
             self._inner_runs.note(event)
         self._tell(event)
@@ -267,6 +280,11 @@ class DaskExecutor(DaskRunner):
         for listener in self.listeners:
             listener(event)
 
+    def _let_parcels_go(self) -> None:
+        # A scheduler that is lost, or has lost sight of this process, keeps none.
+        with contextlib.suppress(ClusterGone, ClosedClientError):
+            super()._let_parcels_go()
+
     def _let_go(self) -> None:
         if self._reached is None:
             return
@@ -275,13 +293,14 @@ class DaskExecutor(DaskRunner):
             if ours:
                 stack.callback(connection.close)
             stack.callback(feed_of(connection.client).remove, self.run_id)
+            stack.callback(self._let_parcels_go)
             if self._futures:
                 left = self._leave(connection.client) if connection.open else {}
-                self._let_parcels_go()
                 hurry(connection.client)
                 self._await_ends()
                 feed = feed_of(connection.client)
                 closed = dict.fromkeys(feed.left, math.inf)
+                self._fetch_untold()
                 self._tell_again({**feed.told_until, **left, **closed}, {*left, *closed})
 
     def _leave(self, client: distributed.Client) -> dict[str, float]:
@@ -302,6 +321,12 @@ class DaskExecutor(DaskRunner):
         leaving.join(self._patience)
         return left
 
+    def _fetch_untold(self) -> None:
+        """Fetch what ended on workers that died before they told of it."""
+        untold = [f for f in self._futures.values() if not f.told]
+        with contextlib.suppress(TimeoutError):
+            in_background(lambda: fetch(untold)).result(LEAVE)
+
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""
         deadline = time.monotonic() + LAST_WORDS
@@ -315,9 +340,9 @@ class DaskExecutor(DaskRunner):
         surely = {worker: until - LAST_WORDS for worker, until in told_until.items()}
         for future in self._futures.values():
             if not future.told:
-                future.tell_again(0)
+                future.tell_again(0, self._task_runs.sample)
             elif future.worker is not None:
-                future.tell_again(surely.get(future.worker, 0))
+                future.tell_again(surely.get(future.worker, 0), self._task_runs.sample)
         in_flow = next(iter(self._futures.values())).context.copy()
         in_flow.run(self._inner_runs.tell_lost, surely, alive, self._task_runs.sample)
 

@@ -6,6 +6,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import sys
 import threading
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 from distributed.scheduler import KilledWorker
-from prefect.futures import PrefectFutureList, PrefectTaskRunFuture
+from prefect.futures import PrefectTaskRunFuture
 from prefect.states import Cancelled, Crashed, Pending, Running
 
 from daskenv_lab.flows.outcome import outcome_of, state_of
 from daskenv_lab.flows.prefect3 import announce, tell_run, tell_state
 from daskenv_lab.flows.slot import leave_the_slot, out_of_the_slot
+from daskenv_lab.flows.squeezed import unsqueezed
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from datetime import datetime
     from uuid import UUID
 
@@ -34,11 +36,10 @@ if TYPE_CHECKING:
     from daskenv_lab.flows.outcome import Outcome
     from daskenv_lab.flows.squeezed import Alike, Squeezed
 
+_log = logging.getLogger(__name__)
+
 SLICE = 0.2
 """Seconds after which a waiting thread looks up, so that it can be interrupted."""
-
-GATHER = 0.25
-"""Seconds between two looks for results that can be fetched together."""
 
 
 class DaskFuture(PrefectTaskRunFuture[Any]):
@@ -90,6 +91,9 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self.told = False
         self.cancelled = False
         self.place = place
+        self.told_state: bytes | None = None
+        """The state in which it ended, as its worker has told it: pickled and squeezed."""
+
         self.worker: str | None = None
         self.start: datetime | None = None
         self._written = task_run
@@ -184,7 +188,10 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             callbacks, self._callbacks = self._callbacks, []
             self._ended.notify_all()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - it is logged, as Prefect's own futures do
+                _log.exception("a callback at the end of %s failed", self.name)
 
     def wait_until_done(self) -> None:
         """Wait until Dask is done with the task and has its outcome; fetch nothing."""
@@ -223,12 +230,21 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
             ending: Any = Crashed if self.started else Cancelled
             self._end(ending(message=message), tell=not self.started)
 
-    def tell_again(self, since: float) -> None:
+    def tell_again(self, since: float, sample: bytes) -> None:
         """Tell the API again how the task run ended, if that was after `since`, in epoch seconds.
 
-        Its worker may have been killed before it did.
+        Its worker may have been killed before it did, and its result not been fetched.
+
+        Parameters
+        ----------
+        since : float
+            Up to when its worker has told the API all.
+        sample : bytes
+            What its worker squeezed the state by.
         """
         state = self._final_state
+        if self.told_state is not None:
+            state = pickle.loads(unsqueezed(self.told_state, sample))  # noqa: S301 - its worker's
         if state is not None and state.timestamp.timestamp() >= since:
             self.context.copy().run(tell_run, self._task_run, state, self.start)
 
@@ -279,17 +295,21 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self.accept(outcomes)
 
     def _take_fault(self, status: str) -> None:
-        unready = [f for f in self._upstream if not f.state.is_completed()]
+        error = self._dask_future.exception() if status == "error" else None
+        own = isinstance(error, KilledWorker) and error.task == self._dask_future.key
+        # An input that was lost with the same worker had been ready.
+        unready = [f for f in self._upstream if not (own or f._lost or f.state.is_completed())]
         if unready:
             message = (
                 f"Upstream task run '{unready[0].task_run_id}' did not reach a 'COMPLETED' state."
             )
             self._end(Pending(name="NotReady", message=message), tell=True)
         elif status == "error":
-            self._end(Crashed(message=_sentence(self._dask_future.exception())), tell=True)
+            self._end(Crashed(message=_sentence(error)), tell=True)
         else:
             message = f"the cluster let go of the task ({status}): its scheduler or client is gone"
-            self._end(Crashed(message=message), tell=True)
+            # Of one that ended before, the API is told how, by its worker or again by `tell_again`.
+            self._end(Crashed(message=message), tell=self.told_state is None)
 
     def _end(self, state: State[Any], *, tell: bool) -> None:
         if tell:
@@ -305,70 +325,6 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         # Its worker may have been killed before it did.
         announce(task_run)
         tell_state(task_run, state)
-
-
-class DaskFutureList(PrefectFutureList[Any]):
-    """The futures of a mapped task, whose results are fetched together."""
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
-        """Give the results in order; what has ended is fetched in one go.
-
-        Raises
-        ------
-        TimeoutError
-            Not all ended within `timeout` seconds.
-        BaseException
-            What the first task run raised that is found to have failed, while others go on.
-        """
-        if timeout is not None and timeout < 0:
-            raise ValueError(f"'timeout' must be a non-negative number, got {timeout}")
-        if not all(isinstance(future, DaskFuture) for future in self):
-            return super().result(timeout, raise_on_failure)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        left = dict.fromkeys(cast("list[DaskFuture]", self))
-        ids = [future.task_run_id for future in left]
-        noted = next(iter(left))._ended.noted(ids) if left else contextlib.nullcontext()
-        with noted, out_of_the_slot():
-            while left:
-                for future in _ended_of(left, deadline):
-                    del left[future]
-                    if raise_on_failure:
-                        future.result()
-                if left and deadline is not None and time.monotonic() >= deadline:
-                    raise TimeoutError(
-                        f"Timed out waiting for all futures to complete within {timeout} seconds"
-                    )
-        return [future.result(raise_on_failure=raise_on_failure) for future in self]
-
-
-def _ended_of(futures: Iterable[DaskFuture], deadline: float | None) -> list[DaskFuture]:
-    """Wait a moment for futures to end, and fetch the outcomes of those that have."""
-    waiting = [future for future in futures if not future.done]
-    moment = time.monotonic() + GATHER
-    until = moment if deadline is None else min(moment, deadline)
-    for future in waiting:
-        future.wait(max(until - time.monotonic(), 0))
-        if time.monotonic() >= until:
-            break
-    ended = [future for future in futures if future.done]
-    fetch(ended)
-    return ended
-
-
-def fetch(futures: Iterable[DaskFuture]) -> None:
-    """Fetch the outcomes of task runs that have ended, as many as there are in one go."""
-    wanted: dict[distributed.Future, list[DaskFuture]] = {}
-    for future in futures:
-        if future._outcome is None and future.wrapped_future.status == "finished":
-            wanted.setdefault(future.wrapped_future, []).append(future)
-    if not wanted:
-        return
-    client = next(iter(wanted)).client
-    # One that is lost is settled by itself, with its reason.
-    with contextlib.suppress(Exception):
-        for fetched, outcomes in zip(wanted, client.gather(list(wanted)), strict=True):
-            for future in wanted[fetched]:
-                future.accept(outcomes)
 
 
 def _sentence(error: BaseException | None) -> str:

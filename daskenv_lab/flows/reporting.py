@@ -34,10 +34,15 @@ from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
 from daskenv_lab.flows.sender import Sender, queued_by_prefect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefect.events.schemas.events import Event
 
 REPORTERS = "daskenv_reporters"
 """The attribute of a Dask worker under which it keeps its reporters, by the API's address."""
+
+MAKING = "daskenv_reporters_making"
+"""The attribute under which it keeps the lock for making one."""
 
 ITEMS = "X-Daskenv-Items"
 """The header by which the relay knows what needs no answer: the number of events or log lines."""
@@ -106,24 +111,36 @@ class Reporter:
         them itself.
     workers : int
         How many workers tell the API of their task runs at once, as far as is known.
+    knows : callable
+        Tells of a task run's id whether the client could tell the API of it again.
     """
 
     def __init__(
-        self, reporters: dict[str, Reporter], hold: float = HOLD, workers: int = 1
+        self,
+        reporters: dict[str, Reporter],
+        hold: float = HOLD,
+        workers: int = 1,
+        knows: Callable[[str], bool] = bool,
     ) -> None:
         self._hold = hold
+        self._knows_run = knows
+        self._reporters = reporters
+        self._url = str(PREFECT_API_URL.value())
         self._pace = Pace(max(workers, SENDERS))
         if not hold:
             # The client, through which they go, sees to the pace.
             self._pace.lift()
         self._events: deque[_Told] = deque(maxlen=KEPT)
         self._logs: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
-        self._sender = Sender(reporters, str(PREFECT_API_URL.value()))
+        self._sender = Sender(reporters, self._url)
         self._log_bytes = PREFECT_LOGGING_TO_API_BATCH_SIZE.value() // 2
         self._gathering = Gathering(hold)
         self._sending = threading.Lock()
         self._under_way = 0
         self._sending_from: float | None = None
+        self._alone_from: float | None = None
+        """Since when an event waits that the client cannot tell again, by `time.monotonic`."""
+
         self._logs_from = 0.0
         """Since when the oldest log line waits, by `time.monotonic`."""
 
@@ -157,6 +174,8 @@ class Reporter:
         while len(self._events) >= KEPT and self._failing_since is None and not self._closed:
             self.hurry()
             time.sleep(LOOK)
+        if self._alone_from is None and not self._knows(event):
+            self._alone_from = time.monotonic()
         told = _Told(event)
         if known := self._sender.relate_as_before(event):
             told.pack(event)
@@ -197,25 +216,37 @@ class Reporter:
         self._gathering.hurry()
         self._thread.join(CLOSING)
         self._sender.remove()
+        if self._reporters.get(self._url) is self:
+            del self._reporters[self._url]
+
+    def _knows(self, event: Event) -> bool:
+        return self._knows_run(event.resource.id.removeprefix("prefect.task-run."))
 
     def _work(self) -> None:
         while not self._closed:
-            self._gathering.wait(self._send_old_logs)
+            self._gathering.wait(self._send_old)
             self.flush()
+        # What came in during the last one.
+        self.flush()
         with self._sending, contextlib.suppress(httpx.HTTPError, RuntimeError):
             if self._sender.client is not None:
                 self._runner.run(self._sender.client.__aexit__(None, None, None))
             self._runner.close()
 
-    def _send_old_logs(self) -> None:
-        """Send log lines that wait, while events are held."""
-        if self._logs and time.monotonic() - self._logs_from > HOLD_LOGS:
+    def _send_old(self) -> None:
+        """Send what nobody else can tell and has waited, while events are held."""
+        old = time.monotonic() - HOLD_LOGS
+        if self._alone_from is not None and self._alone_from < old:
+            self.flush()
+        elif self._logs and self._logs_from < old:
             with self._sending:
                 self._context.run(self._runner.run, self._send_all(logs_only=True))
 
     async def _send_all(self, *, logs_only: bool = False) -> None:
         """Send what there is now; what comes in meanwhile gathers for the next time."""
         left = 0 if logs_only else len(self._events), len(self._logs)
+        if not logs_only:
+            self._alone_from = None
         while any(left):
             most = min(EVENTS_AT_ONCE, self._pace.most)
             self._sending_from = self._events[0].occurred if left[0] else None
@@ -311,7 +342,9 @@ class Reporter:
             self._gathering.add(0)
 
 
-def reporter_of(worker: Any, hold: float, workers: int) -> Reporter | None:
+def reporter_of(
+    worker: Any, hold: float, workers: int, knows: Callable[[str], bool]
+) -> Reporter | None:
     """Give this worker's reporter for the API of the current settings, made on first use.
 
     None where Prefect sends by itself: to no API, or to Prefect Cloud, which takes events by
@@ -322,12 +355,15 @@ def reporter_of(worker: Any, hold: float, workers: int) -> Reporter | None:
         return None
     reporters: dict[str, Reporter] = worker.__dict__.setdefault(REPORTERS, {})
     if url not in reporters:
-        while len(reporters) >= REPORTERS_KEPT:
-            reporters.pop(next(iter(reporters))).close()
-        reporters[url] = Reporter(reporters, hold, workers)
-        set_api_log_sink(lambda log: _take_log(reporters, log))
-    reporters[url].install()
-    return reporters[url]
+        with worker.__dict__.setdefault(MAKING, threading.Lock()):
+            if url not in reporters:
+                while len(reporters) >= REPORTERS_KEPT:
+                    reporters.pop(next(iter(reporters))).close()
+                reporters[url] = Reporter(reporters, hold, workers, knows)
+                set_api_log_sink(lambda log: _take_log(reporters, log))
+    reporter = reporters[url]
+    reporter.install()
+    return reporter
 
 
 def _take_log(reporters: dict[str, Reporter], log: dict[str, Any]) -> None:

@@ -5,8 +5,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
-import asyncio
-import math
+import contextlib
 import pickle
 import sys
 import threading
@@ -35,14 +34,14 @@ from daskenv_lab.flows.prefect3 import (
     tell_state,
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
-from daskenv_lab.flows.reporting import HOLD, hurry_on, pending_on, reporter_of, told_until_on
+from daskenv_lab.flows.reporting import HOLD, reporter_of, told_until_on
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.squeezed import Squeezed, unsqueezed
 from daskenv_lab.flows.trust import trust_own_cluster
 from daskenv_lab.flows.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
@@ -55,17 +54,11 @@ TOPIC = "daskenv-task-runs"
 ROUTES = "daskenv_routes"
 """The attribute of a Dask worker under which it notes how it reaches each API, by its address."""
 
+TASKS_KEPT = 100
+"""Tasks whose code a room keeps; a loop may make a new task for each call."""
+
 ROOMS_KEPT = 8
 """Rooms that a worker keeps open; those of kernels that died are closed beyond that."""
-
-EVENTS_OUT = 3.0
-"""Seconds that a worker waits, at the end of a flow run, for more of its events to go out."""
-
-LAST_RECORDED = 10.0
-"""The same of a worker that is to end, while the API is sent no more than it has room for."""
-
-LAST_OUT = 60.0
-"""Seconds for which it does so at most, before it sends all that is left at once."""
 
 LOOK = 500
 """Milliseconds between looks for calls that Dask has cancelled."""
@@ -94,6 +87,8 @@ class Room:
         The user's own modules, which calls import.
     sample : bytes
         A task run like those of the calls, pickled.
+    heard : bool
+        Whether the client hears of its calls, and can tell the API of them again.
     """
 
     def __init__(
@@ -105,12 +100,14 @@ class Room:
         runner_type: Any,
         modules: Code,
         sample: bytes,
+        heard: bool,
     ) -> None:
         self.room_id = room_id
         self.run_id = run_id
         self.written = written
         self.route = route
         self.sample = sample
+        self.heard = heard
         self.kept: set[str] = set()
         """The keys of what tasks in it have given the scheduler for tasks of their own."""
 
@@ -121,14 +118,15 @@ class Room:
         self._codes: dict[str, bytes] = {}
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._calls: dict[str, Call] = {}
+        self._entered = 0
         self._looks: PeriodicCallback | None = None
         self._told: list[dict[str, Any]] = []
         self._telling = threading.Lock()
 
     @property
     def busy(self) -> bool:
-        """Whether calls run in it."""
-        return bool(self._calls)
+        """Whether calls run in it, or are about to."""
+        return self._entered > 0
 
     def run(
         self,
@@ -141,11 +139,11 @@ class Room:
         It never raises for what the user's code does.
         """
         worker = distributed.get_worker()
-        with self._opening:
-            if task_id not in self._tasks and task_id not in self._codes:
-                self._codes[task_id] = fetch(worker, task_id)
         outcomes: list[bytes] = []
-        with self._modules.entered():
+        with self._busy(), self._modules.entered():
+            if task_id not in self._tasks and task_id not in self._codes:
+                # Not under a lock, which the worker's loop may want while it answers.
+                self._codes[task_id] = fetch(worker, task_id)
             context = self._opened(worker)
             for call in calls:
                 told, needed = pickle.loads(call)  # noqa: S301 - the client's own
@@ -156,8 +154,22 @@ class Room:
                     break
         return outcomes
 
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        with self._telling:
+            self._entered += 1
+        try:
+            yield
+        finally:
+            with self._telling:
+                self._entered -= 1
+
+    def knows(self, task_run_id: str) -> bool:
+        """Tell whether a task run is a call that runs here, of which the client hears."""
+        return self.heard and task_run_id in self._calls
+
     def close(self) -> None:
-        """Close the context once no call runs in it."""
+        """Close the context once no call runs in it; not on the worker's loop."""
         with self._opening:
             if self._looks is not None:
                 self._looks.stop()
@@ -243,7 +255,7 @@ class Room:
         self._tell(worker, {**about, **inner, "what": "started"})
         # The client, which carries what is relayed, may leave when the flow run has ended.
         hold = 0 if self.route["relayed"] else HOLD
-        reporter_of(worker, hold, self.route.get("workers", 1))
+        reporter_of(worker, hold, self.route.get("workers", 1), lambda id_: known_on(worker, id_))
         send_events_to_this_api()
         usage = Usage(worker)
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
@@ -261,9 +273,10 @@ class Room:
         head["stopped"] = call.stopped
         seconds = time.time() - about["start"]
         ended = {**about, "name": task_run.name, "state": task_run.state_name, "seconds": seconds}
-        if head["inner"] and task_run.state is not None:
-            inner = {"written": Squeezed(outcome_of(task_run.state)[1], self.sample).small}
-        self._tell(worker, {**ended, **usage.taken(), **inner, "what": "ended"})
+        if task_run.state is not None:
+            # Should this worker be killed before it tells the API, the client does.
+            ended["written"] = Squeezed(outcome_of(task_run.state)[1], self.sample).small
+        self._tell(worker, {**ended, **usage.taken(), "what": "ended"})
         return packed
 
     def _state_of(
@@ -303,8 +316,10 @@ class Room:
         """Give a task; its code is unpickled once, as a module is imported once."""
         with self._opening:
             if task_id not in self._tasks:
+                if len(self._tasks) >= TASKS_KEPT:
+                    del self._tasks[next(iter(self._tasks))]
                 self._tasks[task_id] = cloudpickle.loads(zlib.decompress(self._codes[task_id]))
-                del self._codes[task_id]
+                self._codes.pop(task_id, None)
             return self._tasks[task_id]
 
     def _crashed(self, task_run: TaskRun, message: str) -> State[Any]:
@@ -329,51 +344,16 @@ class Room:
             )
 
 
+def known_on(worker: Any, task_run_id: str) -> bool:
+    """Tell whether a task run is a call that runs on this worker, of which its client hears."""
+    rooms: dict[str, Room] = worker.__dict__.get(ROOMS, {})
+    return any(room.knows(task_run_id) for room in list(rooms.values()))
+
+
 def route_here(worker: Any) -> Mapping[str, Any]:
     """Say how the API of the current settings is reached, on a worker that reaches it."""
     routes: dict[str, Mapping[str, Any]] = worker.__dict__.get(ROUTES, {})
     return routes.get(api_url(), {"relayed": False, "url": None})
-
-
-async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> float:
-    """Close a flow run's rooms on this worker, once what they tell is out.
-
-    The API may be told later, unless the client carries it there and may be about to leave, or
-    the worker is to end: this flow run is its `last`.
-
-    Returns
-    -------
-    float
-        The time, in epoch seconds, up to which the API has been told all; infinite if it has been
-        or will be told all by this worker.
-    """
-    rooms = dask_worker.__dict__.get(ROOMS, {})
-    leaving = [room for room in rooms.values() if room.run_id == run_id]
-    for room in leaving:
-        room.tell_all(dask_worker)
-    hurry_on(dask_worker)
-    if last:
-        await _events_out(dask_worker, LAST_RECORDED, LAST_OUT)
-        hurry_on(dask_worker, last=True)
-    if last or any(room.route["relayed"] for room in leaving):
-        await _events_out(dask_worker, EVENTS_OUT)
-    for room in leaving:
-        if not room.busy:
-            rooms.pop(room.room_id, None)
-            room.close()
-    return told_until_on(dask_worker) if last and pending_on(dask_worker) else math.inf
-
-
-async def _events_out(worker: Any, patience: float, limit: float = math.inf) -> None:
-    """Wait until all is out, or for so many seconds none more has gone, or for `limit` seconds."""
-    began = progress = time.monotonic()
-    least = pending_on(worker)
-    while (pending := pending_on(worker)) and (now := time.monotonic()) - began < limit:
-        if pending < least:
-            least, progress = pending, now
-        elif now - progress >= patience:
-            return
-        await asyncio.sleep(0.02)
 
 
 def bytes_sent(dask_worker: Any) -> int:

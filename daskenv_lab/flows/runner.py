@@ -1,4 +1,4 @@
-"""The task runners that send task calls to Dask: the base of the kernel's, and that on workers.
+"""What sends task calls to Dask: the base of the kernel's task runner and of that on workers.
 
 The module is pickled by value, for workers that have Prefect and not this package.
 """
@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import distributed
@@ -24,7 +24,8 @@ from prefect.task_runners import TaskRunner
 from daskenv_lab.flows import parcels
 from daskenv_lab.flows.done import Telling
 from daskenv_lab.flows.ends import Ends
-from daskenv_lab.flows.future import DaskFuture, DaskFutureList
+from daskenv_lab.flows.fetching import DaskFutureList
+from daskenv_lab.flows.future import DaskFuture
 from daskenv_lab.flows.ingraph import run_in_room
 from daskenv_lab.flows.prefect3 import (
     current_flow_run,
@@ -33,18 +34,17 @@ from daskenv_lab.flows.prefect3 import (
     settings_in_force,
     written_assets,
 )
-from daskenv_lab.flows.room import Room, route_here
-from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task, written_room
+from daskenv_lab.flows.shipping import pack, pack_inputs, pack_task
 from daskenv_lab.flows.squeezed import Alike
-from daskenv_lab.flows.sync.onworker import Code, current_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from prefect import Task
 
     from daskenv_lab.flows.squeezed import Squeezed
+    from daskenv_lab.flows.sync.onworker import Code
 
 TASKS_KEPT = 100
 """Tasks that are remembered as sent; a loop may make a new task for each call."""
@@ -62,6 +62,30 @@ class Prepared(NamedTuple):
     upstream: list[DaskFuture]
 
 
+class _Calls:
+    """Stands in for the task runner while Prefect takes a map apart, and gathers its calls.
+
+    What the map iterates over may submit tasks itself, which are not of the map.
+    """
+
+    _started = True
+
+    def __init__(self, prepare: Callable[..., Prepared]) -> None:
+        self.prepared: list[Prepared] = []
+        self._prepare = prepare
+
+    def submit(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Any = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> Prepared:
+        """Gather one call."""
+        self.prepared.append(self._prepare(task, parameters, wait_for, dependencies or {}))
+        return self.prepared[-1]
+
+
 class DaskRunner(TaskRunner[DaskFuture]):
     """A task runner that sends task calls to a Dask cluster and looks after them.
 
@@ -77,6 +101,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
         self.run_id = uuid.uuid4().hex
         self._futures: dict[str, DaskFuture] = {}
         self._rooms: list[tuple[object, str]] = []
+        self._told: Any = None
+        """The connection over which the scheduler was given what it keeps."""
+
         self._tasks: dict[int, tuple[Task[Any, Any], str]] = {}
         self._kept: set[str] = set()
         self._shipped: Code | None = None
@@ -90,7 +117,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
         self._telling.close()
         # Connections that were opened meanwhile keep the flow's context, which holds this.
-        self._futures.clear()
+        for kept in (self._futures, self._tasks, self._rooms, self._kept):
+            kept.clear()
         super().__exit__(exc_type, exc_value, trace)
 
     def submit(
@@ -101,12 +129,9 @@ class DaskRunner(TaskRunner[DaskFuture]):
         dependencies: dict[str, set[Any]] | None = None,
     ) -> DaskFuture:
         """Send one call of a task to the cluster; Prefect calls it for `task.submit`."""
-        prepared = self._prepare(task, parameters, wait_for, dependencies or {})
-        gathered: list[Prepared] | None = getattr(self._mapping, "gathered", None)
-        if gathered is not None:
-            gathered.append(prepared)
-            return cast("DaskFuture", prepared)
-        return self._send(task, [prepared], 1)[0]
+        return self._send(task, [self._prepare(task, parameters, wait_for, dependencies or {})], 1)[
+            0
+        ]
 
     def map(
         self,
@@ -118,24 +143,19 @@ class DaskRunner(TaskRunner[DaskFuture]):
 
         Either all calls are sent, or none if one of them cannot travel.
         """
-        gathered: list[Prepared] = []
-        self._mapping.gathered = gathered
-        try:
-            super().map(task, parameters, wait_for)
-        finally:
-            self._mapping.gathered = None
-        return DaskFutureList(  # type: ignore[abstract]
-            self._send(task, gathered, getattr(self._mapping, "batch", 1))
-        )
+        batch, self._mapping.batch = getattr(self._mapping, "batch", 1), 1
+        calls: Any = _Calls(self._prepare)
+        TaskRunner.map(calls, task, parameters, wait_for)
+        return DaskFutureList(self._send(task, calls.prepared, batch))  # type: ignore[abstract]
 
     @contextlib.contextmanager
     def batched(self, batch: int) -> Iterator[None]:
-        """Let maps that this thread makes meanwhile put `batch` calls into one Dask task."""
+        """Let the map that this thread makes meanwhile put `batch` calls into one Dask task."""
         self._mapping.batch = batch
         try:
             yield
         finally:
-            del self._mapping.batch
+            self._mapping.batch = 1
 
     def finish(self, *, ok: bool) -> None:
         """Wait for the calls that nobody awaited, or after a failure cancel what goes on."""
@@ -151,12 +171,15 @@ class DaskRunner(TaskRunner[DaskFuture]):
         for future in pending:
             future.cancelled = True
         if pending:
-            self._reach().cancel([f.wrapped_future for f in pending], force=True)
+            self._stop([future.wrapped_future for future in pending])
         for future in self._futures.values():
             if future.cancelled:
                 future.cancel()
             else:
                 future.settle_fault()
+
+    def _stop(self, futures: list[distributed.Future]) -> None:
+        self._reach().cancel(futures, force=True)
 
     @property
     def flow_completed(self) -> bool:
@@ -285,18 +308,24 @@ class DaskRunner(TaskRunner[DaskFuture]):
 
     def _room(self) -> str:
         """See to it that the scheduler keeps the flow run's context, and give its key."""
+        client = self._reach()
+        if self._told is not client.scheduler_comm:
+            # It is another scheduler, or has let go of all while the connection was broken.
+            for kept in (self._rooms, self._tasks, self._kept):
+                kept.clear()
+            self._told = client.scheduler_comm
         settings = settings_in_force()
         for before, room_id in self._rooms:
             if before is settings:
                 return room_id
-        client = self._reach()
         room_id = uuid.uuid4().hex
         assert self._shipped is not None  # noqa: S101 - `_prepare` has shipped them
         written, route = self._written_room()
         modules = dataclasses.astuple(self._shipped)
         route = {**route, "engine": self._engine(client)}
         told = zlib.compress(pack(written)[0])
-        packed = pickle.dumps((self.run_id, told, route, modules, self._task_runs.sample))
+        heard = not self._inner
+        packed = pickle.dumps((self.run_id, told, route, modules, self._task_runs.sample, heard))
         parcels.begin(client, self.run_id)
         parcels.keep(client, self.run_id, room_id, packed)
         self._rooms.append((settings, room_id))
@@ -304,73 +333,13 @@ class DaskRunner(TaskRunner[DaskFuture]):
 
     def _let_parcels_go(self) -> None:
         """Let the scheduler forget the flow run's context and its tasks' code."""
-        if self._rooms:
-            parcels.end(self._reach(), self.run_id)
+        if self._rooms and self._told is (client := self._reach()).scheduler_comm:
+            parcels.end(client, self.run_id)
 
     @property
     def _parcels_of(self) -> str:
         """The run whose end lets the parcels go."""
         return self.run_id
-
-
-class WorkerRunner(DaskRunner):
-    """The task runner inside tasks, and of flows that run inside tasks, on a worker."""
-
-    _inner = True
-
-    def __init__(self, room: Room | None = None) -> None:
-        super().__init__()
-        self.ok = False
-        self._own_room = room
-        if room is not None:
-            self._task_runs, self._kept = Alike(room.sample), room.kept
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return WorkerRunner, ()
-
-    def duplicate(self) -> WorkerRunner:
-        """Make another that belongs to no task run yet."""
-        return WorkerRunner()
-
-    def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
-        try:
-            # Of a flow that runs inside a task, the flow run tells; of a task, its room.
-            ended_well = self.ok if self._own_room else self.flow_completed
-            self.finish(ok=ended_well and exc_type is None)
-        finally:
-            self._let_parcels_go()
-            super().__exit__(exc_type, exc_value, trace)
-
-    def _reach(self) -> distributed.Client:
-        return distributed.get_client()
-
-    def _engine(self, client: distributed.Client) -> str:
-        del client
-        room = self._own_room
-        route = room.route if room else route_here(distributed.get_worker())
-        return str(route["engine"])
-
-    def _modules(self, client: distributed.Client) -> Code:
-        del client
-        return current_code()
-
-    def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        return written_room(), route_here(distributed.get_worker())
-
-    def _room(self) -> str:
-        return super()._room() if self._own_room is None else self._own_room.room_id
-
-    @property
-    def _parcels_of(self) -> str:
-        return self.run_id if self._own_room is None else self._own_room.run_id
-
-
-def open_room(room_id: str) -> Room:
-    """Make a room on a worker, from what `DaskRunner` has written down."""
-    packed = parcels.fetch(distributed.get_worker(), room_id)
-    told: tuple[Any, ...] = pickle.loads(packed)  # noqa: S301 - the client's own
-    run_id, written, route, modules, sample = told
-    return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules), sample)
 
 
 def _written(

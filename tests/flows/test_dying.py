@@ -106,6 +106,69 @@ def test_workers_killed_before_they_told_the_api(
     assert all(run.start_time and run.end_time and run.tags == ["small"] for run in runs)
 
 
+def test_results_that_nobody_fetched_of_a_worker_that_is_killed(
+    own: LocalCluster, api: str, recorded: Go
+) -> None:
+    """Their copies live on, so that nothing runs again, and the API is told all the same."""
+
+    @task
+    def make(x: int) -> list[int]:
+        return [x]
+
+    @task
+    def use(x: list[int]) -> int:
+        return x[0]
+
+    @flow
+    def f() -> int:
+        one = min(own.scheduler_info["workers"])
+        client = current_runner().client
+        made = make.map(range(60))
+        made.wait()
+        keys = [future.wrapped_future for future in made]
+        client.replicate(keys)
+        pid = client.run(os.getpid, workers=[one])[one]
+        for nanny in own.workers.values():
+            nanny.auto_restart = False
+        os.kill(pid, signal.SIGKILL)
+        while one in client.scheduler_info()["workers"]:
+            time.sleep(0.1)
+        return sum(use.map(made).result())
+
+    report = run_flow(f, {}, on=own, progress=False)
+    assert report.result == sum(range(60))
+    runs = recorded(report.flow_run_id, 120)
+    assert len(runs) == 120
+    assert {run.state_name for run in runs} == {"Completed"}
+
+
+def test_a_task_that_kills_its_worker_and_its_input(
+    own: LocalCluster, api: str, recorded: Go
+) -> None:
+    """It ends Crashed, and not as one whose input was not ready."""
+
+    @task
+    def load() -> bytes:
+        return b"x" * 10_000
+
+    @task
+    def crunch(data: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @flow
+    def f() -> list[str]:
+        state = crunch.submit(load.submit(), return_state=True)
+        return [state.name, state.message]
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        report = run_flow(f, {}, on=own, progress=False)
+    name, message = report.result
+    assert name == "Crashed"
+    assert "the worker died while it ran this task" in message
+    states = {t.name[:4]: t.state_name for t in recorded(report.flow_run_id, 2)}
+    assert states == {"load": "Completed", "crun": "Crashed"}
+
+
 def test_a_retired_worker_tells_the_api_before_it_closes(
     own: LocalCluster, api: str, recorded: Go
 ) -> None:
@@ -139,10 +202,15 @@ def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Pat
             time.sleep(0.05)
         return x
 
+    @task
+    def quick() -> int:
+        return 1
+
     with processes(tmp_path) as (scheduler, address):
 
         @flow
         def f() -> list[int]:
+            quick.submit().wait()
             futures = long.map([1, 2, 3])
             deadline = time.monotonic() + 120
             while not any(t["task_runs"] for t in started()) and time.monotonic() < deadline:
@@ -158,7 +226,10 @@ def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Pat
             report = run_flow(f, {}, on=address, progress=False)
     assert report.error is not None
     assert "scheduler" in str(report.error)
-    assert {t.state_name for t in recorded(report.flow_run_id, 3)} <= {"Crashed", "Cancelled"}
+    runs = recorded(report.flow_run_id, 4)
+    states = {t.name.partition("-")[0]: t.state_name for t in runs}
+    assert states.pop("quick") == "Completed"
+    assert set(states.values()) <= {"Crashed", "Cancelled"}
 
 
 def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:

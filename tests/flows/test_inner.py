@@ -96,7 +96,7 @@ def test_many_children_of_workers_that_are_killed(
 def await_states(flow_run_id: Any, names: list[str]) -> None:
     """Wait until the API knows of task runs in these states, and of no others."""
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(flow_run_filter=chosen)

@@ -51,6 +51,40 @@ def test_a_batch_is_one_dask_task_of_many_task_runs(
     assert {t.state_name for t in recorded(report.flow_run_id, 10)} == {"Completed"}
 
 
+def test_what_a_map_iterates_over_may_submit_tasks(go: Go) -> None:
+    """They are task runs of their own, whose futures are the inputs of the map's."""
+
+    @task
+    def negate(x: int) -> int:
+        return -x
+
+    @flow
+    def f() -> list[int]:
+        lazily = daskenv_lab.map(double, (negate.submit(x) for x in range(4)), batch=2)
+        mapped = double.map(future for future in negate.map(x for x in range(4)))
+        return [*lazily.result(), *mapped.result()]
+
+    report = go(f)
+    assert report.result == [0, -2, -4, -6] * 2
+    assert len(report.task_runs) == 16
+
+
+def test_a_callback_that_fails_holds_nobody_up(go: Go) -> None:
+    """The others of its batch end, and so does the flow."""
+
+    def fails(future: Any) -> None:
+        raise RuntimeError(f"of {future.name}")
+
+    @flow
+    def f() -> list[int]:
+        futures = daskenv_lab.map(double, [1, 2, 3], batch=3)
+        for future in futures:
+            future.add_done_callback(fails)
+        return futures.result(timeout=60)
+
+    assert go(f).result == [2, 4, 6]
+
+
 def test_a_failure_in_a_batch_is_its_own(go: Go) -> None:
     """A call that fails leaves the others of its batch alone, and those that build on them run."""
 

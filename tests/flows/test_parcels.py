@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import string
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +15,12 @@ from distributed import Client, LocalCluster, get_worker
 from prefect import flow, task
 
 from daskenv_lab.flows import parcels
-from daskenv_lab.flows.parcels import Parcels
+from daskenv_lab.flows.parcels import FETCH, Parcels
 
 Go = Callable[..., Any]
+
+LATE = 15.0
+"""Seconds after which a scheduler answers that is far behind."""
 
 LARGE = 200_000
 """Characters of a flow's parameter; Prefect's API takes half a MiB."""
@@ -79,6 +84,57 @@ def test_a_flow_run_that_is_over_leaves_nothing(go: Go, cluster: LocalCluster) -
     while kept_by(cluster)._parcels and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (kept_by(cluster)._parcels, kept_by(cluster)._runs) == ({}, {})
+
+
+def test_a_task_that_cannot_travel_leaves_nothing(go: Go, cluster: LocalCluster) -> None:
+    """The context that was kept for it goes."""
+    lock = threading.Lock()
+
+    @task
+    def use() -> None:
+        lock.acquire()
+
+    @flow
+    def f() -> None:
+        use.submit()
+
+    assert "'lock'" in str(go(f).error)
+    deadline = time.monotonic() + 60
+    while kept_by(cluster)._parcels and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert kept_by(cluster)._parcels == {}
+
+
+def test_a_flow_run_ends_while_workers_wait_for_its_code(go: Go, cluster: LocalCluster) -> None:
+    """Its end does not wait for the scheduler's answer."""
+    asked = threading.Event()
+
+    async def late(key: str) -> Any:
+        if "-" in key:  # a task's code
+            asked.set()
+            await asyncio.sleep(LATE)
+        return fetch(key)
+
+    @flow
+    def fails() -> None:
+        length.map(["a", "b"])
+        assert asked.wait(60)
+        raise ValueError("at once")
+
+    @flow
+    def works() -> int:
+        return length.submit("abc").result()
+
+    assert go(works).result == 3
+    handlers = cluster.scheduler.handlers  # type: ignore[attr-defined]
+    fetch, handlers[FETCH] = handlers[FETCH], late
+    began = time.monotonic()
+    try:
+        assert "at once" in str(go(fails).error)
+        assert time.monotonic() - began < LATE
+    finally:
+        handlers[FETCH] = fetch
+    assert go(works).result == 3
 
 
 def test_a_client_that_leaves_leaves_nothing(cluster: LocalCluster) -> None:

@@ -17,6 +17,7 @@ import pytest
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from daskenv_lab.flows.leaving import leave_rooms
 from daskenv_lab.flows.pace import LOOK, MANY, PAUSE, UNRECORDED
 from daskenv_lab.flows.reporting import (
     EVENTS_AT_ONCE,
@@ -26,7 +27,6 @@ from daskenv_lab.flows.reporting import (
     SENDERS,
     Reporter,
 )
-from daskenv_lab.flows.room import leave_rooms
 from tests.flows.posted import Api
 from tests.waiting import until
 
@@ -123,6 +123,49 @@ def test_many_events_are_held_until_they_are_let_go(wire: Api, reporter: Reporte
     reporter.hurry()
     until(lambda: not reporter.pending)
     assert sum(len(batch) for batch in wire.taken("/events")) > 10 * MANY
+
+
+def test_what_comes_while_the_last_is_sent_is_sent_too(wire: Api, reporter: Reporter) -> None:
+    """An end that falls into the sending loses nothing."""
+    sending, more = threading.Event(), threading.Event()
+
+    def status(path: str, items: list[Any]) -> int:
+        sending.set()
+        return 201 if more.wait(30) else 500
+
+    wire.status = status
+    reporter.take_log(line("one"))
+    assert sending.wait(30)
+    reporter.take_log(line("two"))
+    closing = threading.Thread(target=reporter.close)
+    closing.start()
+    time.sleep(0.2)
+    more.set()
+    closing.join(30)
+    assert [told for batch in wire.taken("/logs") for told in batch] == [
+        {"message": "one"},
+        {"message": "two"},
+    ]
+
+
+def test_one_that_has_closed_takes_no_more(wire: Api) -> None:
+    """What this process logs afterwards goes the way that it goes without."""
+    reporters: dict[str, Reporter] = {}
+    with temporary_settings({PREFECT_API_URL: wire.url}):
+        reporter = reporters[wire.url] = Reporter(reporters)
+    reporter.close()
+    assert reporters == {}
+
+
+def test_what_nobody_else_can_tell_is_not_held(wire: Api) -> None:
+    """The client knows how calls ended, and of nothing else that a worker's tasks do."""
+    with temporary_settings({PREFECT_API_URL: wire.url}):
+        reporter = Reporter({}, knows=lambda task_run_id: task_run_id != "test.0")
+    try:
+        assert told_for(reporter, HOLD_LOGS + 2 * PAUSE + 1)
+        assert wire.posts
+    finally:
+        reporter.close()
 
 
 def test_log_lines_do_not_wait_for_many_events(wire: Api, reporter: Reporter) -> None:
