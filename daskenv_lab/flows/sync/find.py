@@ -111,7 +111,7 @@ class _Search:
                 self.found.gone[home] = file
         self._follow(imports_in(function.__code__), package)
         self._of_space(space, home, package)
-        if file is not None and file.is_file():
+        if file is not None and file.suffix == ".py" and file.is_file():
             self._follow(imports_of(file), package)
             self.found.reached[home] = file
 

@@ -27,18 +27,22 @@ def change_in_place(module: types.ModuleType, before: Mapping[str, Any]) -> None
 
     now = vars(module)
     for name, old in before.items():
-        _remember(module.__name__, name, old)
+        if _is_defined(module.__name__, name, old):
+            _remember(module.__name__, name, old)
+        if _is_made_in(module, old):
+            # Copies by `with_options` hold the function.
+            _remember(module.__name__, f"{name}.fn", old.fn)
     for name, old in _former(module.__name__):
+        outer, _, inner = name.partition(".")
+        new: Any = now.get(outer)
         # An object of another layout, or a function with other outer variables, stays old.
         with contextlib.suppress(Exception):
-            update_generic(old, now.get(name))
+            update_generic(old, getattr(new, inner) if inner else new)
     for name, old in before.items():
-        new: Any = now.get(name)
+        new = now.get(name)
         if new is old or not (_is_made_in(module, old) and _is_made_in(module, new)):
             continue
         if type(new) is type(old):
-            with contextlib.suppress(Exception):
-                update_generic(old.fn, new.fn)  # Copies by `with_options` hold the old one.
             vars(old).clear()
             vars(old).update(vars(new))
             now[name] = old
@@ -78,17 +82,20 @@ def _inherit_anew(old: type, new: type) -> None:
             kind.__bases__ = tuple(new if base is old else base for base in kind.__bases__)
 
 
-def _remember(home: str, name: str, value: Any) -> None:
-    """Keep what a module defines itself in mind; by another name it is remembered once only."""
-    if getattr(value, "__module__", None) != home:
-        return
+def _is_defined(home: str, name: str, value: Any) -> bool:
+    """Tell whether a function or class is of a module itself, and this is its first name."""
     own = getattr(value, "__qualname__", None)
-    # Nothing else tells the name of a function that another one made.
-    if isinstance(own, str) and (own == name or "<" in own):
-        with contextlib.suppress(TypeError):
-            kept = _older.setdefault((home, name), [])
-            kept[:] = [ref for ref in kept if ref() is not None]
-            kept.append(weakref.ref(value))
+    if getattr(value, "__module__", None) != home or not isinstance(own, str):
+        return False
+    # A function that another one made has no name that would tell.
+    return own == name or "<" in own
+
+
+def _remember(home: str, name: str, value: Any) -> None:
+    with contextlib.suppress(TypeError):
+        kept = _older.setdefault((home, name), [])
+        kept[:] = [ref for ref in kept if ref() is not None]
+        kept.append(weakref.ref(value))
 
 
 def _former(home: str) -> Iterator[tuple[str, Any]]:

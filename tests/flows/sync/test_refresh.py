@@ -11,11 +11,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from distributed import Client
 from prefect import Flow, flow
 
 from daskenv_lab.errors import CodeError
 from daskenv_lab.flows.loading import load_flow
-from daskenv_lab.flows.sync import gather
+from daskenv_lab.flows.sync import gather, ship
 
 Write = Callable[[dict[str, str]], None]
 
@@ -83,6 +84,22 @@ def test_what_was_taken_by_name_travels_by_reference_after_an_edit(
         assert space["made"].get() == number
 
 
+def test_what_comes_back_is_of_the_notebooks_class(
+    client: Client, tree: Write, on_worker: Callable[..., Any]
+) -> None:
+    """After an edit a worker makes objects of the class that the notebook took by name."""
+    tree({"boxes.py": TAKEN.format(1)})
+    etl, space = _cell("from boxes import Box, locked\ndef etl():\n    return locked()\n")
+    ship(client, etl)
+    tree({"boxes.py": TAKEN.format(22)})
+    code = ship(client, etl).code
+    made = on_worker(code, "__import__('boxes').Box()")
+    assert isinstance(made, space["Box"])
+    assert made.get() == 22
+    told = on_worker(code, f"__import__('pickle').loads({cloudpickle.dumps(space['locked'])!r})()")
+    assert told == 22
+
+
 def test_what_cannot_be_changed_in_place_does_not_stop_an_edit(folder: Path, tree: Write) -> None:
     """A function that gets a decorator, and a class that gets another layout, are bound anew."""
     tree(
@@ -108,6 +125,19 @@ def test_what_cannot_be_changed_in_place_does_not_stop_an_edit(folder: Path, tre
     assert gather(etl).reloaded == ("laid",)
     assert space["f"]() == 2
     assert space["C"] is sys.modules["laid"].C  # type: ignore[attr-defined]
+
+
+def test_copies_of_a_flow_are_changed_too(folder: Path, tree: Write) -> None:
+    """A flow that was copied with other options runs what its file says, after many edits too."""
+    text = "from prefect import flow\n\n@flow\ndef etl():\n    return {0}\n"
+    tree({"copied.py": text.format(0)})
+    etl = load_flow(f"{folder}/copied.py:etl")
+    copy = etl.with_options(name="other")
+    for number in (1, 2):
+        tree({"copied.py": text.format(number)})
+        assert gather(copy).reloaded == ("copied",)
+        assert (copy.fn(), etl.fn()) == (number, number)
+        assert vars(sys.modules["copied"])["etl"] is etl
 
 
 def test_a_task_of_another_module_is_not_overwritten(folder: Path, tree: Write) -> None:
