@@ -48,24 +48,19 @@ def change_in_place(module: types.ModuleType, before: Mapping[str, Any]) -> None
             now[name] = old
 
 
-def bind_anew(modules: Mapping[str, types.ModuleType], spaces: Iterable[dict[str, Any]]) -> None:
+def bind_anew(spaces: Iterable[dict[str, Any]]) -> None:
     """Let names mean what modules define now, where they mean what these defined before.
 
     An old function or class is not what its module holds, and would be pickled by value.
-
-    Parameters
-    ----------
-    modules : mapping of str to module
-        Those that were loaded again.
-    spaces : iterable of dict
-        The namespaces in question.
     """
     newer: dict[int, tuple[Any, Any]] = {}
-    for home, module in modules.items():
-        now = vars(module)
+    for home in {home for home, _ in _older if home in sys.modules}:
+        now = vars(sys.modules[home])
         for name, old in _former(home):
             if name in now and now[name] is not old:
                 newer.setdefault(id(old), (old, now[name]))
+    if not newer:
+        return
     for space in spaces:
         for name, value in list(space.items()):
             if id(value) in newer:

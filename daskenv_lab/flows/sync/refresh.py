@@ -76,11 +76,12 @@ def refresh(reached: Mapping[str, Path], space: dict[str, Any] | None = None) ->
                     _load_again(module, file)
                     again[name] = module
             if not again:
-                return []
+                break
         number = next(_numbers)
         _loads.update({n: _Load(m.__spec__, number, again=True) for n, m in again.items()})
         spaces = [vars(module) for _, module, _ in _loaded(reached)]
-        bind_anew(again, [*spaces, vars(sys.modules["__main__"]), {} if space is None else space])
+        # Names are left from the last time too, if a module failed then.
+        bind_anew([*spaces, vars(sys.modules["__main__"]), {} if space is None else space])
     return list(again)
 
 

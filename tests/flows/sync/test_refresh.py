@@ -258,3 +258,16 @@ def test_what_cannot_be_loaded_stays_stale(
     tree({"fragile.py": "X = 2\n"})
     assert gather(etl).reloaded == ("fragile",)
     assert fragile.X == 2
+
+
+def test_names_are_bound_anew_after_another_module_failed(folder: Path, tree: Write) -> None:
+    """What was loaded again before an edit that fails is not left half done."""
+    tree({"sound.py": "def f():\n    return 1\n", "unsound.py": "import sound\n"})
+    etl, space = _cell("import unsound\nfrom sound import f\ndef etl():\n    return f()\n")
+    gather(etl)
+    tree({"sound.py": "def f():\n    return 2\n", "unsound.py": "import sound\nX = 1 / 0\n"})
+    with pytest.raises(CodeError, match="cannot be loaded again"):
+        gather(etl)
+    tree({"unsound.py": "import sound\n"})
+    assert gather(etl).reloaded == ("unsound",)
+    assert space["f"] is vars(sys.modules["sound"])["f"]
