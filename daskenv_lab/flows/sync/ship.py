@@ -107,7 +107,7 @@ def gather(flow: Flow[..., Any] | None = None) -> Gathered:
     """
     roots = [declared_root(path) for path in declared()]
     found = find(flow, roots)
-    reloaded = refresh(found.reached)
+    reloaded = refresh(found.reached, found.space)
     if reloaded:
         found = find(flow, roots)
     _travel_by_value(found)
