@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import inspect
 import sys
 import textwrap
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from daskenv_lab.packages.here import is_installed
@@ -67,22 +68,36 @@ class _Search:
 
     def __init__(self, functions: Iterable[Any]) -> None:
         self.found: set[str] = set()
-        self._seen: set[str | FunctionType] = set()
+        self._seen: set[str | FunctionType | type] = set()
         self._read: set[Path] = set()
         for function in functions:
             self._value(function)
 
     def _value(self, value: Any) -> None:
-        """Follow a module, a function, what Prefect made of one, or whatever has a class."""
+        """Follow a module, a function, a class, what was made of one, or whatever has a class."""
         if isinstance(value, ModuleType):
             self._module(value.__name__)
             return
         inner = getattr(value, "fn", value) if callable(value) else value
-        module = getattr(inner, "__module__", None) or type(inner).__module__
-        if isinstance(inner, FunctionType) and _file_of(inner.__module__) is None:
+        named = getattr(inner, "__module__", None) or type(inner).__module__
+        module = named if isinstance(named, str) else ""
+        own = _is_a_notebooks(module)
+        for wrapped in _wrapped_in(inner, own=own):
+            self._value(wrapped)
+        if own and isinstance(inner, FunctionType):
             self._function(inner)
-        elif isinstance(module, str):
+        elif own:
+            self._class(inner if isinstance(inner, type) else type(inner))
+        if not own or not isinstance(inner, FunctionType):
             self._module(module)
+
+    def _class(self, cls: type) -> None:
+        """Follow what a notebook's class is made of, and the classes that it stands on."""
+        if cls in self._seen or not _is_a_notebooks(cls.__module__):
+            return
+        self._seen.add(cls)
+        for part in (*cls.__bases__, *vars(cls).values()):
+            self._value(part)
 
     def _function(self, function: FunctionType) -> None:
         """Follow what a notebook's function imports and uses."""
@@ -143,10 +158,27 @@ def _files(dotted: str, name: str, origin: str | None) -> Iterator[tuple[str, Pa
         folder = folder / part
 
 
-def _file_of(module: str) -> str | None:
-    """Give the file of a module that other processes can import too."""
-    loaded = sys.modules.get(module)
-    return None if module == "__main__" else getattr(loaded, "__file__", None)
+def _is_a_notebooks(module: str) -> bool:
+    """Tell whether a module has no file that other processes can import too."""
+    if module == "__main__":
+        return True
+    is_pythons = module.partition(".")[0] in sys.stdlib_module_names
+    return not is_pythons and getattr(sys.modules.get(module), "__file__", None) is None
+
+
+def _wrapped_in(value: Any, *, own: bool) -> Iterator[Any]:
+    """Give what was made a property or a partial function of, and what a notebook decorated."""
+    if isinstance(value, property):
+        yield from filter(None, (value.fget, value.fset, value.fdel))
+    elif isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, functools.cached_property):
+        yield value.func
+    elif isinstance(value, MethodType):
+        yield from (value.__func__, value.__self__)
+    elif own and hasattr(value, "__wrapped__"):
+        with contextlib.suppress(ValueError):  # a wrapper of itself
+            yield inspect.unwrap(value)
 
 
 def _names(code: CodeType) -> set[str]:

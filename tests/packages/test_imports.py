@@ -99,6 +99,37 @@ def whole():
     assert found == {"yaml", "numpy", "packaging"}
 
 
+def test_classes_and_decorated_functions_of_a_notebook_are_read() -> None:
+    """Methods, properties and bases count, and what stands behind a decorator or a partial."""
+    code = """
+import functools
+import click, filelock, numpy, psutil, tornado, yaml
+from packaging.version import Version
+class Base(Version): pass
+class Cleaner(Base):
+    def clean(self, x): return yaml.safe_load(x), Cleaner
+    @property
+    def size(self): return numpy.array([1]).size
+class Other:
+    def unused(self): return tornado
+@functools.lru_cache
+def cached(): return click.echo
+def added(x, y): return filelock
+add = functools.partial(added, 1)
+made = Cleaner("1")
+@flow
+def by_class(): return Cleaner("1").clean(cached()), add(1)
+@task
+def by_instance(): return made.size
+@task
+def plain(): return psutil
+"""
+    cleaner = {"yaml", "numpy", "packaging"}
+    assert installed_imports([of_a_notebook(code, "by_class")]) == {*cleaner, "click", "filelock"}
+    assert installed_imports([of_a_notebook(code, "by_instance")]) == cleaner
+    assert installed_imports([of_a_notebook(code, "plain")]) == {"psutil"}
+
+
 def test_a_source_that_cannot_be_read_imports_nothing() -> None:
     """Broken code, and imports out of a package, are no errors here."""
     assert list(imported_by("def (:")) == []
