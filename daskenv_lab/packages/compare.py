@@ -102,8 +102,9 @@ def news(
 ) -> PackageReport | None:
     """Compare packages, and give the report if something matters that was not told before.
 
-    Nobody is asked twice: with workers and imports as at the last time there is nothing new. A
-    cluster that does not answer soon has no news: whoever uses it will hear why.
+    Nobody is asked twice, but those that would be refused: with workers and imports as at the last
+    time there is nothing new. A cluster that does not answer soon has no news: whoever uses it will
+    hear why.
 
     Parameters
     ----------
@@ -116,7 +117,9 @@ def news(
     """
     seen = _seen.setdefault(connection, _Seen())
     asked, modules = frozenset(workers), installed_imports(flows)
-    if not asked or (asked <= seen.workers and modules <= seen.modules):
+    # One that would be refused is asked again: its Python may have been mended since.
+    known = seen.workers - seen.pythons.keys()
+    if not asked or (asked <= known and modules <= seen.modules):
         return None
     told = seen.told
     seen.workers, seen.modules = seen.workers | asked, seen.modules | modules
@@ -215,6 +218,8 @@ def _compared(
     seen.modules |= {*modules}
     seen.told |= {*report.troubles}
     others = {g.held.python: set(g.workers) - set(report.alike) for g in report.groups}
+    # One whose Python was mended may come back at the same address.
+    seen.pythons = {w: p for w, p in seen.pythons.items() if w not in report.workers}
     seen.pythons |= {worker: python for python, ws in others.items() for worker in ws}
     if report.workers and (needs or report.lacking):
         note(connection, report.lacking, anew=[n.name for n in needs])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,23 @@ def start_worker(
 ) -> Iterator[StartWorker]:
     """Give a function that starts a worker as another machine would, and waits until it is there.
 
-    What is in `folder` comes first on its import path; `code` may run it in another way.
+    What is in `folder` comes first on its import path; `code` may run it in another way, and
+    `arguments` are added to its command.
     """
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(folder: Path | None = None, code: list[str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        folder: Path | None = None,
+        code: list[str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> subprocess.Popen[bytes]:
         command = [
             sys.executable,
             *(["-c", *code] if code else ["-m", "distributed.cli.dask_worker"]),
             scheduler.scheduler_address,
             *("--no-nanny", "--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1"),
             *("--local-directory", str(tmp_path_factory.mktemp("worker"))),
+            *arguments,
         ]
         there = len(scheduler.scheduler.workers)
         process = subprocess.Popen(

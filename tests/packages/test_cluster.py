@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -284,3 +286,32 @@ def test_no_function_is_sent_to_workers_of_another_python(
         refuse_other_python(session.connection, report.workers)
     other.kill()
     other.wait(120)
+
+
+def test_a_worker_whose_python_was_mended_is_taken_again(
+    session: daskenv_lab.Session, start_worker: StartWorker
+) -> None:
+    """One that comes back at the same address with this Python is not refused any more."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    same = ["--worker-port", port]
+    for code in ([OTHER_PYTHON, "worker"], None):
+        other = start_worker(code=code, arguments=same)
+        refused = pytest.raises(NotSupported, match=r"3\.99\.1")
+        with refused if code else contextlib.nullcontext():
+            news(session.connection, addresses(session), [uses("yaml")])
+            refuse_other_python(session.connection, addresses(session))
+        other.kill()
+        other.wait(120)
+        session.client.run_on_scheduler(_gone, address=f"tcp://127.0.0.1:{port}")
+
+
+async def _gone(dask_scheduler: Any, address: str) -> None:
+    """Wait until a worker has left."""
+    import asyncio
+
+    while address in dask_scheduler.workers:
+        await asyncio.sleep(0.05)
+
+
+_gone.__module__ = "__main__"  # it travels by value
