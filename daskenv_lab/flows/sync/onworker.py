@@ -3,7 +3,8 @@
 A worker process has one ``sys.modules``. It holds the modules of one code at a time; when a call
 with another code comes, they are put aside and the others are put in, so that each keeps its
 modules and their state. Calls with different codes take turns in a process: one that has to wait
-goes back to the scheduler, and so never holds a slot.
+goes back to the scheduler, and so never holds a slot. A call without code of its own sees none of
+another's: it has its turn too.
 
 The module is pickled by value, for workers and schedulers that do not have this package.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import distributed.worker
 from distributed import Reschedule, WorkerPlugin
 
 if TYPE_CHECKING:
@@ -49,9 +51,9 @@ TURN = 0.2
 """Seconds that a call waits for its turn before it goes back to the scheduler."""
 
 OVERTAKE = 10.0
-"""Seconds after which a call does not wait any more for calls of older code of its own kernel.
+"""Seconds after which a call does not wait any more for calls that Dask has cancelled.
 
-Such are left over from a run that was cancelled: code in C is not interrupted.
+They are interrupted at once; code in C does not notice.
 """
 
 
@@ -80,16 +82,35 @@ class Code:
             The worker does not have the files.
         """
         store = store_here()
-        if not self.id or store.home == self.owner:
+        if self.owner and store.home == self.owner:
             yield
             return
-        store.enter(self)
+        call = store.enter(self)
         token = store.current.set(self)
         try:
             yield
         finally:
             store.current.reset(token)
-            store.leave()
+            store.leave(call)
+
+
+class _Call:
+    """A call that runs in this process."""
+
+    __slots__ = ("_key", "_worker")
+
+    def __init__(self) -> None:
+        told = distributed.worker.thread_state
+        self._key = getattr(told, "key", None)
+        self._worker = getattr(told, "execution_state", {}).get("worker")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether Dask wants nothing of it any more."""
+        if self._worker is None:
+            return False
+        known = self._worker.state.tasks.get(self._key)
+        return known is None or known.state == "cancelled"
 
 
 @dataclass(slots=True)
@@ -99,6 +120,23 @@ class _Loaded:
     code: Code
     folder: str
     modules: dict[str, types.ModuleType]
+    _here: tuple[str, ...] = ()
+    """The modules of its names in ``sys.modules``, whosoever they are."""
+    _mark: tuple[int, str] = (0, "")
+    """How ``sys.modules`` was when it held these."""
+
+    def taken(self) -> dict[str, types.ModuleType]:
+        """Take the modules of its names out of ``sys.modules``, those below them included."""
+        # A look through all of them takes a millisecond.
+        if _modules_now() != self._mark:
+            wanted = set(self.code.names)
+            self._here = tuple(n for n in list(sys.modules) if n.partition(".")[0] in wanted)
+        return {name: sys.modules.pop(name) for name in self._here if name in sys.modules}
+
+    def put(self, modules: dict[str, types.ModuleType]) -> None:
+        """Put modules of its names into ``sys.modules``, where none is."""
+        sys.modules.update(modules)
+        self._here, self._mark = tuple(modules), _modules_now()
 
 
 class Store:
@@ -108,11 +146,17 @@ class Store:
         self.home = ""
         """The process's own name, if it ships code itself."""
         self.current: contextvars.ContextVar[Code] = contextvars.ContextVar("code")
+        self.overtake = OVERTAKE
+        """That of this process, in seconds."""
         self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
+        """Told when no call runs any more."""
         self._folder: Path | None = None
         self._codes: dict[str, _Loaded] = {}
         self._active: _Loaded | None = None
-        self._calls = 0
+        self._later: Code | None = None
+        """The code that is used again when no call runs any more."""
+        self._calls: list[_Call] = []
         self._foreign: dict[str, types.ModuleType] = {}
         self._waiting: dict[str, float] = {}
 
@@ -135,33 +179,57 @@ class Store:
                 (self._folder / f"{bundle}.zip").unlink(missing_ok=True)
 
     def prefer(self, code: Code) -> None:
-        """Use a code for imports outside of flow runs, if no call needs another one."""
+        """Use a code for imports outside of flow runs, once no call needs another one."""
         with self._lock:
-            if not self._calls and self._has(code):
+            if not self._has(code):
+                return
+            if self._calls and self._active_id != code.id:
+                self._later = code
+            else:
                 self._use(code)
 
-    def enter(self, code: Code) -> None:
+    def enter(self, code: Code) -> _Call:
         """Use a code for one call, until `leave`."""
+        call = _Call()
         with self._lock:
-            active = self._active
-            if active is None or active.code.id == code.id or not self._calls:
-                self._waiting.pop(code.id, None)
-                self._use(code)
-                self._calls += 1
-                return
-            since = self._waiting.setdefault(code.id, time.monotonic())
-            if active.code.owner == code.owner and time.monotonic() - since > OVERTAKE:
-                self._waiting.pop(code.id, None)
-                self._use(code)
-                self._calls += 1
-                return
-        time.sleep(TURN)
-        raise Reschedule
+            if self._calls and self._active_id != code.id:
+                self._wait(code)
+            self._waiting.pop(code.id, None)
+            self._use(code)
+            self._calls.append(call)
+        return call
 
-    def leave(self) -> None:
+    def leave(self, call: _Call) -> None:
         """Note that a call is over."""
         with self._lock:
-            self._calls -= 1
+            # One that was overtaken does not count any more.
+            if call in self._calls:
+                self._calls.remove(call)
+            if self._calls:
+                return
+            later, self._later = self._later, None
+            if later is not None:
+                with contextlib.suppress(RuntimeError):  # Whoever needs it hears why.
+                    self._use(later)
+            self._turn.notify_all()
+
+    @property
+    def _active_id(self) -> str:
+        return self._active.code.id if self._active is not None else ""
+
+    def _wait(self, code: Code) -> None:
+        """Wait until a code has its turn."""
+        since = self._waiting.setdefault(code.id, time.monotonic())
+        if not self._turn.wait_for(lambda: self._has_turn(code, since), TURN):
+            raise Reschedule
+
+    def _has_turn(self, code: Code, since: float) -> bool:
+        if not self._calls or self._active_id == code.id:
+            return True
+        if time.monotonic() - since > self.overtake and all(c.cancelled for c in self._calls):
+            self._calls.clear()
+            return True
+        return False
 
     def _has(self, code: Code) -> bool:
         here = self._folder
@@ -170,8 +238,13 @@ class Store:
         )
 
     def _use(self, code: Code) -> None:
-        if self._active is not None and self._active.code.id == code.id:
-            self._active.code = code
+        if self._active_id == code.id:
+            if self._active is not None:
+                self._active.code = code
+            return
+        if not code.id:
+            self._later = self._later or (self._active.code if self._active else None)
+            self._put_aside()
             return
         loaded = self._codes.pop(code.id, None)
         if loaded is None or not Path(loaded.folder).is_dir():
@@ -180,8 +253,8 @@ class Store:
         loaded.code = code
         # The one used last comes last.
         self._codes[code.id] = self._active = loaded
-        self._foreign = _taken(code.names)
-        sys.modules.update(loaded.modules)
+        self._foreign = loaded.taken()
+        loaded.put(loaded.modules)
         loaded.modules = {}
         sys.path.insert(0, loaded.folder)
         for old in list(self._codes.values())[:-KEPT_CODES]:
@@ -193,8 +266,8 @@ class Store:
         active, self._active = self._active, None
         if active is None:
             return
-        active.modules = _taken(active.code.names)
-        sys.modules.update(self._foreign)
+        active.modules = active.taken()
+        active.put(self._foreign)
         self._foreign = {}
         with contextlib.suppress(ValueError):
             sys.path.remove(active.folder)
@@ -301,13 +374,9 @@ def claim(dask_scheduler: Any, client: str, wanted: list[str]) -> dict[str, list
     return {"missing": [name for name in wanted if name not in plugins], "unused": unused}
 
 
-def _taken(names: tuple[str, ...]) -> dict[str, types.ModuleType]:
-    """Take the modules of these names out of ``sys.modules``, those below them included."""
-    wanted = set(names)
-    found = {n: m for n, m in list(sys.modules.items()) if n.partition(".")[0] in wanted}
-    for name in found:
-        del sys.modules[name]
-    return found
+def _modules_now() -> tuple[int, str]:
+    """Tell, in short, what ``sys.modules`` holds: what is imported comes last in it."""
+    return len(sys.modules), next(reversed(sys.modules))
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
