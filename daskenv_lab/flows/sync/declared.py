@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
 from daskenv_lab import config
 from daskenv_lab.background import read_record, write_record
 from daskenv_lab.errors import CodeError, did_you_mean
-from daskenv_lab.flows.sync.files import is_secret
+from daskenv_lab.flows.sync.files import is_secret, modules_in, tree_of
 from daskenv_lab.flows.sync.find import declared_root
+
+if TYPE_CHECKING:
+    from daskenv_lab.flows.sync.files import Root
 
 _LOCK = 10.0
 
@@ -25,6 +30,22 @@ def declared() -> tuple[Path, ...]:
     (PosixPath('/home/ada/flows/helpers.py'),)
     """
     return tuple(Path(p) for p in read_record(_file()).get("paths", ()))
+
+
+def root_of(path: Path) -> Root:
+    """Say where something that was declared is put on a worker.
+
+    Raises
+    ------
+    CodeError
+        It is gone, or no module, package or folder any more.
+    """
+    if not path.exists():
+        raise CodeError(
+            f"{path}, which was declared with `daskenv sync`, is gone; put it back, or type "
+            f"`daskenv sync --remove {shlex.quote(str(path))}`"
+        )
+    return declared_root(path)
 
 
 def declare(path: str | Path) -> Path:
@@ -42,9 +63,11 @@ def declare(path: str | Path) -> Path:
             "Prefect block or a process variable"
         )
     # The link itself is kept where it stands; its name is the module's.
-    found = declared_root(Path.cwd() / given).path
-    _change(add=found)
-    return found
+    root = declared_root(Path.cwd() / given)
+    # What cannot travel would stop each run from now on.
+    modules_in(tree_of([root]))
+    _change(add=root.path)
+    return root.path
 
 
 def withdraw(path: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import importlib.machinery
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from daskenv_lab import config, sources
 from daskenv_lab.errors import CodeError
+from daskenv_lab.flows.sync.shadows import refuse_shadow, shadowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 SECRETS = (
     *(".env", ".env.*", "*.env", ".netrc", "_netrc", ".pgpass", ".htpasswd"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk"),
-    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials", "credentials.*"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.p8", "kubeconfig*"),
+    *("credentials", "*credential*.*", "secret.*", "secrets.*", "token.json", "token.pickle"),
     *("client_secret*.json", "service-account*.json", "service_account*.json"),
 )
-"""Names of files that hold secrets; those that end in .py are modules and hold code."""
+"""Names of files that hold secrets; modules may have them, since these hold code."""
+
+_MODULES = (*importlib.machinery.EXTENSION_SUFFIXES, ".py")
 
 _CLUTTER_FOLDERS = ("__pycache__", "node_modules", "venv", "*.egg-info", "dask-scratch-space")
 # A notebook is saved after each look at it, and no worker reads it.
@@ -46,6 +51,21 @@ class File:
     path: Path
     digest: str
     size: int
+
+    def read(self) -> bytes | None:
+        """Give what was gathered, or None if the file has changed since, or is gone.
+
+        Raises
+        ------
+        OSError
+            It cannot be read.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        found = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return content if found == self.digest else None
 
 
 @dataclass(slots=True)
@@ -129,9 +149,50 @@ def digest_of(files: Mapping[str, File]) -> str:
     return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
+def modules_in(tree: Tree) -> tuple[str, ...]:
+    """Name the modules and packages that files make when they are imported, outermost parts only.
+
+    Raises
+    ------
+    CodeError
+        One of them has a name that would break the workers.
+    """
+    whole: dict[str, Path] = {}
+    folders: set[str] = set()
+    for place, file in tree.files.items():
+        top, _, inner = place.partition("/")
+        if not is_module(place) or not sources.is_own(_stem(top)):
+            continue
+        if not inner:
+            whole[_stem(top)] = file.path
+        elif _stem(inner) == "__init__":
+            whole[top] = file.path.parent
+        else:
+            folders.add(top)
+    for name, path in whole.items():
+        refuse_shadow(name, path)
+    # Python takes an installed package rather than a mere folder of that name.
+    names = whole.keys() | {name for name in folders - whole.keys() if not shadowed(name)}
+    return tuple(sorted(name for name in names if name.isidentifier()))
+
+
+def is_module(name: str) -> bool:
+    """Tell by its name whether a file is a module that Python imports.
+
+    Examples
+    --------
+    >>> is_module("helpers.py"), is_module("prefect.yaml")
+    (True, False)
+    """
+    return name.endswith(_MODULES)
+
+
 def is_secret(path: Path) -> bool:
-    """Tell by its name whether a file holds secrets."""
-    return path.suffix != ".py" and _named(path.name, SECRETS)
+    """Tell by its name, and by that of what a link leads to, whether a file holds secrets."""
+    names = {path.name}
+    if path.is_symlink() and path.exists():
+        names.add(path.resolve().name)
+    return any(not is_module(name) and _named(name, SECRETS) for name in names)
 
 
 def readable(size: int) -> str:
@@ -158,11 +219,11 @@ def _walk(root: Root, left_out: list[str]) -> Iterator[Path]:
         folders[:] = sorted(f for f in folders if _entered(here / f, inside, left_out))
         for name in sorted(names):
             path = here / name
-            if root.bare and here not in packages and path.suffix != ".py":
+            if root.bare and here not in packages and not is_module(name):
                 continue
             if is_secret(path):
                 left_out.append(f"{path} (it looks like a secret)")
-            elif not name.isascii() and "\udc80" <= max(name) <= "\udcff":
+            elif not _is_text(name):
                 left_out.append(f"{str(path)!r} (its name is no text)")
             elif not name.startswith(".") and not _named(name, _CLUTTER_FILES) and path.is_file():
                 yield path
@@ -170,6 +231,9 @@ def _walk(root: Root, left_out: list[str]) -> Iterator[Path]:
 
 def _entered(folder: Path, inside: Path, left_out: list[str]) -> bool:
     if folder.name.startswith(".") or _named(folder.name, _CLUTTER_FOLDERS):
+        return False
+    if not _is_text(folder.name):
+        left_out.append(f"{str(folder)!r} (its name is no text)")
         return False
     if (folder / "pyvenv.cfg").exists():
         return False
@@ -181,6 +245,16 @@ def _entered(folder: Path, inside: Path, left_out: list[str]) -> bool:
         return False
     # One that leads to a folder above it would never end.
     return not folder.parent.resolve().is_relative_to(leads_to)
+
+
+def _stem(name: str) -> str:
+    """Give a module's name without its file's suffix."""
+    return next((name.removesuffix(s) for s in _MODULES if name.endswith(s)), name)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a file's name can be written as text; on Linux it may be any bytes."""
+    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def _named(name: str, patterns: tuple[str, ...]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
 import threading
 import uuid
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,17 @@ import cloudpickle
 from daskenv_lab import config
 from daskenv_lab.bounded import Deadline, in_background
 from daskenv_lab.errors import CodeError, ProviderUnreachable, WaitTimeout
-from daskenv_lab.flows.sync.declared import declared
-from daskenv_lab.flows.sync.files import Root, Tree, digest_of, readable, tree_of
-from daskenv_lab.flows.sync.find import Found, declared_root, find
+from daskenv_lab.flows.sync.declared import declared, root_of
+from daskenv_lab.flows.sync.files import (
+    Root,
+    Tree,
+    digest_of,
+    is_module,
+    modules_in,
+    readable,
+    tree_of,
+)
+from daskenv_lab.flows.sync.find import Found, find
 from daskenv_lab.flows.sync.onworker import (
     PREFIX,
     Bundle,
@@ -30,8 +40,7 @@ from daskenv_lab.flows.sync.onworker import (
 from daskenv_lab.flows.sync.refresh import refresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import distributed
     from prefect import Flow
@@ -44,10 +53,23 @@ LARGE = 256_000
 NAMED = 6
 """Names in a sentence; of more, the number is told."""
 
+TAKEN_BACK = 10.0
+"""Seconds for which a scheduler may take to forget what a worker could not write down."""
+
+LOOKS = 5
+"""Times that files are gathered which change while they are being packed."""
+
+_UNWRITTEN = (
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+)
+"""What a worker's system says that cannot write a file."""
+
 _OWNER = uuid.uuid4().hex
-_sent: weakref.WeakKeyDictionary[Any, tuple[Code, dict[str, str]]] = weakref.WeakKeyDictionary()
+_sent: weakref.WeakKeyDictionary[Any, _Sent] = weakref.WeakKeyDictionary()
 _sending = threading.Lock()
 _by_value: set[str] = set()
+"""The modules that we let travel inside flows, and have not taken back."""
 _told: set[str] = set()
 
 
@@ -59,6 +81,21 @@ class Gathered:
     names: tuple[str, ...]
     reloaded: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    flow: Flow[..., Any] | None = None
+    """For which it was gathered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What a client sent last, and to which scheduler: another one may take over its address."""
+
+    scheduler: str = ""
+    code: Code = field(default_factory=Code)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Edited(Exception):
+    """A file is not any more as it was gathered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,36 +142,55 @@ def gather(flow: Flow[..., Any] | None = None) -> Gathered:
     CodeError
         As for `ship`.
     """
-    roots = [declared_root(path) for path in declared()]
+    roots = [root_of(path) for path in declared()]
     found = find(flow, roots)
     reloaded = refresh(found.reached, found.space)
     if reloaded:
         found = find(flow, roots)
-    _travel_by_value(found)
     # What was declared goes before what was found: it may hold the data beside a module.
-    taken = {root.place.partition(".")[0] for root in roots}
-    for root in roots:
-        if not root.place:
-            taken |= {n for n in found.roots if _lies_in(found.roots[n], root.path)}
-    more = [r for name, rs in sorted(found.roots.items()) if name not in taken for r in rs]
+    more = [
+        root
+        for name, rs in sorted(found.roots.items())
+        if not any(_brings(given, name, rs) for given in roots)
+        for root in rs
+    ]
     tree = tree_of([*roots, *more])
-    names = {place.partition("/")[0].partition(".")[0] for place in tree.files}
+    names = modules_in(tree)
+    _travel_by_value(found, names)
     return Gathered(
         tree=tree,
-        names=tuple(sorted(n for n in names if n.isidentifier())),
+        names=names,
         reloaded=tuple(reloaded),
         gone=tuple(f"{name} ({path})" for name, path in found.gone.items()),
+        flow=flow,
     )
 
 
 def send(client: distributed.Client, gathered: Gathered) -> Shipped:
     """Send to a cluster's workers what they lack of it, the workers included that come later.
 
+    Files that have changed since are gathered again.
+
     Raises
     ------
     CodeError, WaitTimeout, ProviderUnreachable
         The workers do not take it.
     """
+    for _ in range(LOOKS):
+        try:
+            return _sent_as_gathered(client, gathered)
+        except _Edited as edited:
+            last = edited
+            again = gather(gathered.flow)
+            reloaded = dict.fromkeys((*gathered.reloaded, *again.reloaded))
+            gathered = replace(again, reloaded=tuple(reloaded))
+    raise CodeError(
+        f"{last} changes all the time while it is being shipped; keep what is written by programs "
+        "out of the folders of modules, or run again"
+    )
+
+
+def _sent_as_gathered(client: distributed.Client, gathered: Gathered) -> Shipped:
     store_here().home = _OWNER
     bundles = _bundles(gathered.tree.files)
     code = Code(
@@ -144,13 +200,18 @@ def send(client: distributed.Client, gathered: Gathered) -> Shipped:
         owner=_OWNER,
     )
     digests = {place: file.digest for place, file in gathered.tree.files.items()}
+    scheduler = str(client._scheduler_identity.get("id"))
     with _sending:
-        former, before = _sent.get(client, (Code(), {}))
-        if not code.id or former == code:
+        former = _sent.get(client, _Sent())
+        if former.scheduler != scheduler:
+            former = _Sent()
+        if not code.id or former.code == code:
             return Shipped(code=code, sentences=_news(gathered))
+        # If it fails half-way, the scheduler is asked the next time what it has.
+        _sent[client] = replace(former, code=Code())
         sent, workers = _send(client, code, bundles)
-        _sent[client] = (code, digests)
-    changed = [p for p in sorted(sent) if before.get(p) != digests[p]]
+        _sent[client] = _Sent(scheduler, code, digests)
+    changed = [p for p in sorted(sent) if former.digests.get(p) != digests[p]]
     size = sum(gathered.tree.files[p].size for p in changed)
     told = []
     if changed:
@@ -179,7 +240,8 @@ def _send(
     for bundle, files in bundles.items():
         if f"{PREFIX}{bundle}" in answer["missing"]:
             plugin = Bundle(bundle, _packed(files), _OWNER)
-            _within(deadline, client, partial(client.register_plugin, plugin))
+            with _taken_back_on_error(client, plugin.name):
+                _within(deadline, client, partial(client.register_plugin, plugin))
             sent += files
     told = _within(deadline, client, partial(client.register_plugin, Current(code)))
     for name in answer["unused"]:
@@ -187,13 +249,31 @@ def _send(
     return sent, len(told)
 
 
-def _packed(files: Mapping[str, File]) -> bytes:
+@contextlib.contextmanager
+def _taken_back_on_error(client: distributed.Client, name: str) -> Iterator[None]:
+    """Let the scheduler forget what some worker did not take, or it would not come again."""
     try:
-        return packed({place: file.path.read_bytes() for place, file in files.items()})
-    except OSError as error:
-        raise CodeError(
-            f"{error.filename} went away while it was being shipped ({error.strerror}); run again"
-        ) from error
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            in_background(partial(client.unregister_worker_plugin, name)).result(TAKEN_BACK)
+        raise
+
+
+def _packed(files: Mapping[str, File]) -> bytes:
+    contents: dict[str, bytes] = {}
+    for place, file in files.items():
+        try:
+            content = file.read()
+        except OSError as error:
+            raise CodeError(
+                f"{file.path} cannot be read any more ({error.strerror}); mend its permissions, or "
+                "move it out of the folder"
+            ) from error
+        if content is None:
+            raise _Edited(file.path)
+        contents[place] = content
+    return packed(contents)
 
 
 def _within(deadline: Deadline, client: distributed.Client, call: Callable[[], Any]) -> Any:
@@ -205,12 +285,12 @@ def _within(deadline: Deadline, client: distributed.Client, call: Callable[[], A
             f"the workers at {address} did not take the code within {deadline.seconds:g} s; look "
             "at `daskenv logs`, or allow more with daskenv.sync.timeout"
         ) from error
-    except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise CodeError(
-            f"a worker cannot write the code into its folder ({error}); mend its permissions, or "
-            "name another with Dask's temporary-directory"
-        ) from error
     except OSError as error:
+        if error.errno in _UNWRITTEN:
+            raise CodeError(
+                f"a worker cannot write the code into its folder ({error}); mend its permissions, "
+                "make room, or name another with Dask's temporary-directory"
+            ) from error
         raise ProviderUnreachable(
             f"the code did not reach the workers at {address} ({error}); look at `daskenv status`, "
             "and try again"
@@ -226,23 +306,31 @@ def _bundles(files: Mapping[str, File]) -> dict[str, dict[str, File]]:
     return {digest_of(group): group for group in groups.values()}
 
 
-def _travel_by_value(found: Found) -> None:
-    """Let travel inside the flow what no worker can import, and nothing else of the user's."""
+def _travel_by_value(found: Found, shipped: Iterable[str]) -> None:
+    """Let travel inside the flow what no worker can import.
+
+    What is shipped from now on is imported. All else stays as it is: a flow whose module it is
+    may run at this moment, and this one be its subflow.
+    """
     wanted = {n for n in found.by_value if n in sys.modules}
-    for name in wanted | _by_value:
-        module = sys.modules.get(name)
-        if module is None:
-            continue
-        if name in wanted:
-            cloudpickle.register_pickle_by_value(module)
-        elif name in cloudpickle.list_registry_pickle_by_value():
-            cloudpickle.unregister_pickle_by_value(module)
-    _by_value.clear()
-    _by_value.update(wanted)
+    before = cloudpickle.list_registry_pickle_by_value()
+    for name in wanted - before:
+        cloudpickle.register_pickle_by_value(sys.modules[name])
+        _by_value.add(name)
+    for name in _by_value - wanted:
+        if name.partition(".")[0] in shipped and name in sys.modules:
+            _by_value.discard(name)
+            if name in before:
+                cloudpickle.unregister_pickle_by_value(sys.modules[name])
 
 
-def _lies_in(roots: list[Root], folder: Path) -> bool:
-    return all(root.path.resolve().is_relative_to(folder.resolve()) for root in roots)
+def _brings(given: Root, name: str, found: list[Root]) -> bool:
+    """Tell whether what was declared holds a module that was found, where imports look for it."""
+    if given.place:
+        brought = is_module(given.place) or given.path.is_dir()
+        return brought and given.place.partition(".")[0] == name
+    folder = given.path.resolve()
+    return all(root.path.resolve() == folder / root.place for root in found)
 
 
 def _news(gathered: Gathered) -> tuple[str, ...]:
@@ -254,7 +342,7 @@ def _news(gathered: Gathered) -> tuple[str, ...]:
         ("Not shipped", gathered.tree.left_out),
         ("The files are gone, so the kernel's own copies travel", list(gathered.gone)),
     ):
-        fresh = [item for item in items if item not in _told]
+        fresh = [item for item in dict.fromkeys(items) if item not in _told]
         _told.update(fresh)
         if fresh:
             more = f" and {len(fresh) - NAMED} more" if len(fresh) > NAMED else ""

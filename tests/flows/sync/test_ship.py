@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from prefect import Flow, flow
 
 from daskenv_lab import config
 from daskenv_lab.errors import CodeError
-from daskenv_lab.flows.sync import declare, ship
+from daskenv_lab.flows.sync import Code, declare, gather, send, ship, withdraw
 
 Write = Callable[[dict[str, str]], None]
 OnWorker = Callable[..., Any]
@@ -237,8 +240,10 @@ def test_many_and_large_files(client: Client, folder: Path, on_worker: OnWorker)
     assert "huge.bin (20 MB, over daskenv.sync.file-limit)" in ship(client, etl).sentences[0]
 
 
-def test_a_folder_that_cannot_be_written_is_told(client: Client, tree: Write) -> None:
-    """A worker that has no place for the code says so before the flow run."""
+def test_a_folder_that_cannot_be_written_is_told(
+    client: Client, tree: Write, on_worker: OnWorker
+) -> None:
+    """One worker that has no place for the code says so first, and has it once there is one."""
     tree({"unwritten.py": MODULE.format(1)})
 
     def block(dask_worker: Any) -> Any:
@@ -259,12 +264,16 @@ def test_a_folder_that_cannot_be_written_is_told(client: Client, tree: Write) ->
         function.__module__ = "__main__"
     tree({"before.py": ""})
     ship(client, _flow("    import before"))
-    before = client.run(block)
+    blocked = [max(client.scheduler_info()["workers"])]
+    before = client.run(block, workers=blocked)
     try:
         with pytest.raises(CodeError, match="cannot write the code"):
             ship(client, _flow("    import unwritten"))
     finally:
-        client.run(unblock, before=before)
+        client.run(unblock, before=before, workers=blocked)
+    code = ship(client, _flow("    import unwritten")).code
+    for worker in client.scheduler_info()["workers"]:
+        assert on_worker(code, "__import__('unwritten').value()", workers=[worker]) == 1
 
 
 def test_two_kernels_ship_at_once(plain: LocalCluster, tree: Write) -> None:
@@ -286,3 +295,77 @@ def test_two_kernels_ship_at_once(plain: LocalCluster, tree: Write) -> None:
     for thread in threads:
         thread.join(120)
     assert failed == []
+
+
+def test_an_edit_before_it_is_sent_is_sent_too(
+    client: Client, folder: Path, tree: Write, on_worker: OnWorker
+) -> None:
+    """What was written after the look is what both ends have; what never rests is refused."""
+    tree({"between.py": MODULE.format(1)})
+    between: Any = importlib.import_module("between")
+    gathered = gather(_flow("    import between"))
+    tree({"between.py": MODULE.format(2)})
+    shipped = send(client, gathered)
+    assert "Loaded again, as the files have changed: between" in shipped.sentences
+    assert (between.value(), on_worker(shipped.code, "__import__('between').value()")) == (2, 2)
+    tree({"between.py": MODULE.format(1)})
+    code = ship(client, _flow("    import between")).code
+    assert (between.value(), on_worker(code, "__import__('between').value()")) == (1, 1)
+    # Linux counts in it what was read, this file included.
+    (folder / "restless.txt").symlink_to("/proc/self/io")
+    declare("restless.txt")
+    with pytest.raises(CodeError, match=r"restless\.txt changes all the time"):
+        ship(client)
+    withdraw("restless.txt")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_came_back_gets_it_again(tmp_path: Path, tree: Write) -> None:
+    """A scheduler started anew at the same address has nothing, and the same client notices."""
+    tree({"again.py": MODULE.format(1)})
+    etl = _flow("    import again")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    own = ["--host", "127.0.0.1", "--no-dashboard"]
+    commands = [
+        ["dask_scheduler", *own, "--port", address.rpartition(":")[2]],
+        ["dask_worker", *own, address, "--no-nanny", "--local-directory", str(tmp_path)],
+    ]
+
+    def start() -> list[subprocess.Popen[bytes]]:
+        return [
+            subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for module, *arguments in commands
+        ]
+
+    def call(code: Code) -> Any:
+        with code.entered():
+            return importlib.import_module("again").value()
+
+    call.__module__ = "__main__"
+    started = start()
+    try:
+        with Client(address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=120)
+            first = client._scheduler_identity["id"]
+            assert ship(client, etl).files == ("again.py",)
+            for process in started:
+                process.kill()
+                process.wait(120)
+            started = start()
+            deadline = time.monotonic() + 120
+            while client._scheduler_identity.get("id") == first or client.status != "running":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            client.wait_for_workers(1, timeout=120)
+            shipped = ship(client, etl)
+            assert shipped.files == ("again.py",)
+            assert client.submit(call, shipped.code, pure=False).result(timeout=120) == 1
+    finally:
+        for process in started:
+            process.kill()
+            process.wait(120)
