@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,16 @@ def imported_by(source: str, package: str = "") -> Iterator[str]:
     ['a.b', 'c.d', 'p.e']
     """
     with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-        yield from _imports(ast.parse(textwrap.dedent(source)), package)
+        yield from _imports(_parsed(textwrap.dedent(source)), package)
+
+
+_parsing = threading.Lock()
+
+
+def _parsed(source: str) -> ast.Module:
+    # Python 3.11 raises SystemError now and then where two threads parse at once (gh-106905).
+    with _parsing:
+        return ast.parse(source)
 
 
 class _Search:

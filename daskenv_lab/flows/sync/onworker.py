@@ -150,13 +150,15 @@ class Store:
         """That of this process, in seconds."""
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
-        """Told when no call runs any more."""
+        """Told when fewer calls run."""
         self._folder: Path | None = None
         self._codes: dict[str, _Loaded] = {}
         self._active: _Loaded | None = None
         self._later: Code | None = None
         """The code that is used again when no call runs any more."""
         self._calls: list[_Call] = []
+        self._plain: set[_Call] = set()
+        """Calls without modules of their own."""
         self._foreign: dict[str, types.ModuleType] = {}
         self._waiting: dict[str, float] = {}
 
@@ -189,9 +191,18 @@ class Store:
                 self._use(code)
 
     def enter(self, code: Code) -> _Call:
-        """Use a code for one call, until `leave`."""
+        """Use a code for one call, until `leave`.
+
+        One without modules neither waits nor is waited for: it has the process to itself if
+        nobody else runs, and else finds what is there.
+        """
         call = _Call()
         with self._lock:
+            if not code.id:
+                if not self._calls:
+                    self._use(code)
+                self._plain.add(call)
+                return call
             if self._calls and self._active_id != code.id:
                 self._wait(code)
             self._waiting.pop(code.id, None)
@@ -202,10 +213,12 @@ class Store:
     def leave(self, call: _Call) -> None:
         """Note that a call is over."""
         with self._lock:
+            self._plain.discard(call)
             # One that was overtaken does not count any more.
             if call in self._calls:
                 self._calls.remove(call)
-            if self._calls:
+            if self._calls or self._plain:
+                self._turn.notify_all()
                 return
             later, self._later = self._later, None
             if later is not None:

@@ -134,25 +134,24 @@ def test_a_run_without_modules_sees_none_of_others(
         assert on_worker(empty, look) is None
     # Outside of flow runs, the code shipped last is there again.
     assert set(client.run(lambda: __import__("plotting_here").NAME).values()) == {"mine"}
-    # Those that run keep out of each other's way.
+
+
+def test_a_run_without_modules_waits_for_nobody(
+    client: Client, tree: Write, tmp_path: Path
+) -> None:
+    """Another notebook's long call with modules of its own holds it up for no moment."""
+    tree({"lately.py": "NAME = 'lately'"})
     late = ship(client, _importing("lately")).code
     begun, go = tmp_path / "begun", tmp_path / "go"
     long = client.submit(_first, late, str(begun), str(go), pure=False)
     _wait_for(begun)
 
-    def call() -> tuple[bool, float]:
-        import importlib.util
-        import time
-
-        with none.entered():
-            return importlib.util.find_spec("lately") is None, time.time()
+    def call() -> int:
+        with Code().entered():
+            return 1
 
     call.__module__ = "__main__"
-    waits = client.submit(call, pure=False)
-    time.sleep(PATIENCE)
-    assert not waits.done()
+    assert client.submit(call, pure=False).result(timeout=120) == 1
+    assert not long.done()
     go.touch()
-    _, ended = long.result(timeout=120)
-    alone, began = waits.result(timeout=120)
-    assert alone
-    assert began >= ended
+    assert long.result(timeout=120)[0] == "lately"
