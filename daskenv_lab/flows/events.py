@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -9,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from distributed.client import ClosedClientError
 
 from daskenv_lab.flows.room import TOPIC
 from daskenv_lab.providers.onscheduler import STOP
@@ -82,8 +85,10 @@ class Feed:
         """Hear of the topics, also after the client's connection was broken and opened again."""
         if self._heard_over is not client.scheduler_comm:
             self._heard_over = client.scheduler_comm
-            client.subscribe_topic(TOPIC, self._on_event)
-            client.subscribe_topic(STOP, self._on_stop)
+            # Of a client that has closed there is nothing more to hear.
+            with contextlib.suppress(ClosedClientError):
+                client.subscribe_topic(TOPIC, self._on_event)
+                client.subscribe_topic(STOP, self._on_stop)
 
     def add(self, run_id: str, listener: Listener) -> None:
         """Let a listener hear of a flow run's task runs."""

@@ -324,8 +324,9 @@ class DaskExecutor(DaskRunner):
     def _fetch_untold(self) -> None:
         """Fetch what ended on workers that died before they told of it."""
         untold = [f for f in self._futures.values() if not f.told]
-        with contextlib.suppress(TimeoutError):
-            in_background(lambda: fetch(untold)).result(LEAVE)
+        if untold:
+            with contextlib.suppress(TimeoutError):
+                in_background(lambda: fetch(untold)).result(LEAVE)
 
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""
