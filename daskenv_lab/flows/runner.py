@@ -117,8 +117,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:
         self._telling.close()
         # Connections that were opened meanwhile keep the flow's context, which holds this.
-        for kept in (self._futures, self._tasks, self._rooms, self._kept):
-            kept.clear()
+        for held in (self._futures, self._tasks, self._rooms):
+            held.clear()
         super().__exit__(exc_type, exc_value, trace)
 
     def submit(

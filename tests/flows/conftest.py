@@ -50,6 +50,13 @@ def cluster(security: Security, state_dir: Path) -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.fixture
+def own() -> Iterator[LocalCluster]:
+    """Give a cluster whose workers may die."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as own:
+        yield own
+
+
 @pytest.fixture(scope="session")
 def api(state_dir: Path) -> Iterator[str]:
     """Give the address of the local Prefect API, and use it."""

@@ -48,13 +48,6 @@ for n in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
 """
 
 
-@pytest.fixture
-def own() -> Iterator[LocalCluster]:
-    """Give a cluster whose workers may die."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as own:
-        yield own
-
-
 def test_a_worker_killed_during_a_map(
     own: LocalCluster, api: str, recorded: Go, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from daskenv_lab.flows.flow_run import run_flow
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 Go = Callable[..., Any]
-
-
-@pytest.fixture
-def own() -> Iterator[LocalCluster]:
-    """Give a cluster whose workers may die."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as own:
-        yield own
 
 
 def test_children_that_die_with_their_parent(

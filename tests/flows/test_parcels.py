@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster, get_worker
 from prefect import flow, task
 
 from daskenv_lab.flows import parcels
-from daskenv_lab.flows.parcels import FETCH, Parcels
+from daskenv_lab.flows.parcels import FETCH, KEEP, Parcels
 
 Go = Callable[..., Any]
 
@@ -84,6 +84,35 @@ def test_a_flow_run_that_is_over_leaves_nothing(go: Go, cluster: LocalCluster) -
     while kept_by(cluster)._parcels and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (kept_by(cluster)._parcels, kept_by(cluster)._runs) == ({}, {})
+
+
+def test_tasks_that_submit_the_same_send_its_code_once(go: Go, cluster: LocalCluster) -> None:
+    """Once from each worker, however many of them run there."""
+
+    @task
+    def parent(x: int) -> int:
+        return length.submit("a" * x).result()
+
+    @flow
+    def f() -> int:
+        return sum(parent.map(range(10)).result())
+
+    assert go(f).result == 45
+    handlers = cluster.scheduler.stream_handlers  # type: ignore[attr-defined]
+    keep, keys = handlers[KEEP], []
+
+    def counted(key: str, **told: Any) -> None:
+        keys.append(key)
+        keep(key=key, **told)
+
+    handlers[KEEP] = counted
+    try:
+        assert go(f).result == 45
+    finally:
+        handlers[KEEP] = keep
+    # The context, the parent, and on each of two workers the child.
+    assert len(keys) <= 4
+    assert len(set(keys)) == 3
 
 
 def test_a_task_that_cannot_travel_leaves_nothing(go: Go, cluster: LocalCluster) -> None:
