@@ -66,7 +66,8 @@ class InnerRuns:
         sample : bytes
             What task runs and states were squeezed by.
         """
-        for run in self._runs.values():
+        # News may still come in, in another thread.
+        for run in list(self._runs.values()):
             state: Any = None
             if run.state and run.ended >= told_until.get(run.worker, 0):
                 state = pickle.loads(unsqueezed(run.state, sample))  # noqa: S301 - a worker's own
