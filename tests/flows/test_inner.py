@@ -74,7 +74,7 @@ def test_many_children_of_workers_that_are_killed(
         names = parent.submit().result()
         for nanny in own.workers.values():
             # On a new worker Dask would run the parent again, with children of its own.
-            nanny.auto_restart = False
+            nanny.close_gracefully()
             os.kill(nanny.pid, signal.SIGKILL)
         time.sleep(1)
         return names
