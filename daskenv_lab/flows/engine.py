@@ -22,7 +22,7 @@ from distributed import WorkerPlugin
 
 from daskenv_lab.flows.lightly import import_jsonschema
 from daskenv_lab.flows.parcels import Parcels
-from daskenv_lab.flows.reporting import REPORTERS
+from daskenv_lab.flows.reporters import REPORTERS
 from daskenv_lab.flows.room import TOPIC
 
 if TYPE_CHECKING:

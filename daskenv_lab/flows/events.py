@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 class TaskEvent:
     """One thing that happened to one task run."""
 
-    what: Literal["submitted", "started", "ended"]
+    what: Literal["submitted", "started", "ended", "nested"]
+    """The last is any change of a task run that runs inside another; see `nested`."""
+
     id: str
     name: str
     task: str
@@ -34,7 +36,7 @@ class TaskEvent:
     """The name of the task run's state after it."""
 
     start: datetime | None = None
-    """When it began on a worker, in UTC."""
+    """When it began on a worker, in UTC; of a nested one, when it came into its state."""
 
     duration: float | None = None
     """Seconds on the worker, once it ended."""
@@ -53,7 +55,8 @@ class TaskEvent:
     written: bytes | None = None
     """The state in which it ended; of one that another task submitted the task run at its start.
 
-    Pickled, and squeezed by what the flow run's task runs have in common.
+    Pickled, and squeezed by what the flow run's task runs have in common; of a nested one, what
+    `nested.read` reads.
     """
 
 

@@ -21,6 +21,7 @@ from daskenv_lab.flows.inner import InnerRuns
 from daskenv_lab.flows.inside import WorkerRunner, open_room
 from daskenv_lab.flows.leaving import leave_rooms
 from daskenv_lab.flows.nearby import fetch_from_nearby
+from daskenv_lab.flows.nested import NESTED
 from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
@@ -28,7 +29,7 @@ from daskenv_lab.flows.runner import DaskRunner, Prepared
 from daskenv_lab.flows.shipping import CannotTravel, written_room
 from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
-from daskenv_lab.flows.unfinished import note
+from daskenv_lab.flows.unfinished import end_subflows, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -253,6 +254,9 @@ class DaskExecutor(DaskRunner):
             self._tell(_event(future, "submitted", "Pending", batch=batch))
 
     def _on_event(self, event: TaskEvent) -> None:
+        if event.what == NESTED:
+            self._inner_runs.note_nested(event)
+            return
         future = self._futures.get(event.id)
         if future is not None:
             future.started = True
@@ -346,6 +350,9 @@ class DaskExecutor(DaskRunner):
                 future.tell_again(surely.get(future.worker, 0), self._task_runs.sample)
         in_flow = next(iter(self._futures.values())).context.copy()
         in_flow.run(self._inner_runs.tell_lost, surely, alive, self._task_runs.sample)
+        workers = {f.worker for f in self._futures.values() if f.worker} | self._inner_runs.workers
+        if self._flow_run is not None and workers - alive:
+            in_flow.run(end_subflows, self._flow_run.id, "the worker on which it ran is gone")
 
 
 def _event(

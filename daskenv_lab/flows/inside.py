@@ -13,6 +13,7 @@ import cloudpickle
 import distributed
 
 from daskenv_lab.flows import parcels
+from daskenv_lab.flows.nested import current_room
 from daskenv_lab.flows.room import Room, route_here
 from daskenv_lab.flows.runner import DaskRunner
 from daskenv_lab.flows.shipping import written_room
@@ -74,13 +75,18 @@ class WorkerRunner(DaskRunner):
     def _parcels_of(self) -> str:
         return self.run_id if self._own_room is None else self._own_room.run_id
 
+    @property
+    def _root(self) -> str:
+        room = self._own_room or current_room(distributed.get_worker())
+        return self.run_id if room is None else room.root
+
 
 def open_room(room_id: str) -> Room:
     """Make a room on a worker, from what `DaskRunner` has written down."""
     packed = parcels.fetch(distributed.get_worker(), room_id)
     told: tuple[Any, ...] = pickle.loads(packed)  # noqa: S301 - the client's own
-    run_id, written, route, modules, sample, heard = told
-    return Room(room_id, run_id, written, route, WorkerRunner, Code(*modules), sample, heard)
+    run_id, root, written, route, modules, sample, heard = told
+    return Room(room_id, run_id, root, written, route, WorkerRunner, Code(*modules), sample, heard)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

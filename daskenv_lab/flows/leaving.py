@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from daskenv_lab.flows.ingraph import ROOMS
-from daskenv_lab.flows.reporting import hurry_on, pending_on, told_until_on
+from daskenv_lab.flows.reporters import hurry_on, pending_on, told_until_on
 
 if TYPE_CHECKING:
     from daskenv_lab.flows.room import Room
@@ -42,7 +42,7 @@ async def leave_rooms(dask_worker: Any, run_id: str, *, last: bool = False) -> f
         or will be told all by this worker.
     """
     rooms: dict[str, Room] = dask_worker.__dict__.get(ROOMS, {})
-    leaving = [room for room in rooms.values() if room.run_id == run_id]
+    leaving = [room for room in rooms.values() if room.root == run_id]
     for room in leaving:
         room.tell_all(dask_worker)
     hurry_on(dask_worker)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+from prefect.client.orchestration import get_client
 from prefect.context import (
     AssetContext,
     FlowRunContext,
@@ -155,6 +156,19 @@ def current_parameters() -> dict[str, Any]:
     """Give the parameters of the flow run that works in this process."""
     context = FlowRunContext.get()
     return {} if context is None or context.detached else dict(context.parameters or {})
+
+
+@contextlib.contextmanager
+def in_flow_run(flow_run_id: UUID) -> Iterator[None]:
+    """Let what is told of task runs meanwhile be of this flow run, which the API knows."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.id == flow_run_id:
+        yield
+        return
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(flow_run_id)
+    with context.model_copy(update={"flow_run": flow_run}):
+        yield
 
 
 def settings_in_force() -> object:

@@ -24,31 +24,20 @@ import cloudpickle
 import httpx
 import orjson
 from prefect.client.orchestration import get_client
-from prefect.events.worker import emit_events_to_cloud
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.logging.handlers import APILogWorker, set_api_log_sink
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_BATCH_SIZE
 from prefect.utilities.context import temporary_context
 
 from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
-from daskenv_lab.flows.sender import Sender, queued_by_prefect
+from daskenv_lab.flows.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefect.events.schemas.events import Event
 
-REPORTERS = "daskenv_reporters"
-"""The attribute of a Dask worker under which it keeps its reporters, by the API's address."""
-
-MAKING = "daskenv_reporters_making"
-"""The attribute under which it keeps the lock for making one."""
-
 ITEMS = "X-Daskenv-Items"
 """The header by which the relay knows what needs no answer: the number of events or log lines."""
-
-REPORTERS_KEPT = 4
-"""Reporters that a worker keeps; each API, and each kernel whose calls are relayed, has one."""
 
 HOLD = 60.0
 """Seconds for which events are held at most, so that recording takes no time from the tasks.
@@ -113,6 +102,8 @@ class Reporter:
         How many workers tell the API of their task runs at once, as far as is known.
     knows : callable
         Tells of a task run's id whether the client could tell the API of it again.
+    tell_client : callable
+        Tells the client of an event for which `knows` gives False.
     """
 
     def __init__(
@@ -121,9 +112,11 @@ class Reporter:
         hold: float = HOLD,
         workers: int = 1,
         knows: Callable[[str], bool] = bool,
+        tell_client: Callable[[Event], object] = bool,
     ) -> None:
         self._hold = hold
         self._knows_run = knows
+        self._tell_client = tell_client
         self._reporters = reporters
         self._url = str(PREFECT_API_URL.value())
         self._pace = Pace(max(workers, SENDERS))
@@ -174,8 +167,9 @@ class Reporter:
         while len(self._events) >= KEPT and self._failing_since is None and not self._closed:
             self.hurry()
             time.sleep(LOOK)
-        if self._alone_from is None and not self._knows(event):
-            self._alone_from = time.monotonic()
+        if not self._knows(event):
+            self._alone_from = self._alone_from or time.monotonic()
+            self._tell_client(event)
         told = _Told(event)
         if known := self._sender.relate_as_before(event):
             told.pack(event)
@@ -340,57 +334,6 @@ class Reporter:
             self._failing_since = None
         if not self._closed:
             self._gathering.add(0)
-
-
-def reporter_of(
-    worker: Any, hold: float, workers: int, knows: Callable[[str], bool]
-) -> Reporter | None:
-    """Give this worker's reporter for the API of the current settings, made on first use.
-
-    None where Prefect sends by itself: to no API, or to Prefect Cloud, which takes events by
-    websocket.
-    """
-    url = PREFECT_API_URL.value()
-    if not url or emit_events_to_cloud():
-        return None
-    reporters: dict[str, Reporter] = worker.__dict__.setdefault(REPORTERS, {})
-    if url not in reporters:
-        with worker.__dict__.setdefault(MAKING, threading.Lock()):
-            if url not in reporters:
-                while len(reporters) >= REPORTERS_KEPT:
-                    reporters.pop(next(iter(reporters))).close()
-                reporters[url] = Reporter(reporters, hold, workers, knows)
-                set_api_log_sink(lambda log: _take_log(reporters, log))
-    reporter = reporters[url]
-    reporter.install()
-    return reporter
-
-
-def _take_log(reporters: dict[str, Reporter], log: dict[str, Any]) -> None:
-    reporter = reporters.get(str(PREFECT_API_URL.value()))
-    if reporter is None:
-        APILogWorker.instance().send(log)
-    else:
-        reporter.take_log(log)
-
-
-def hurry_on(worker: Any, *, last: bool = False) -> None:
-    """Let all that this worker has not told the API yet be sent now; all at once, if it ends."""
-    for reporter in list(worker.__dict__.get(REPORTERS, {}).values()):
-        reporter.hurry(last=last)
-
-
-def pending_on(worker: Any) -> int:
-    """Count what this worker has not told the API yet."""
-    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
-    return sum(reporter.pending for reporter in reporters.values()) + queued_by_prefect()
-
-
-def told_until_on(worker: Any) -> float:
-    """Give the time, in epoch seconds, up to which this worker has told the API all; or now."""
-    reporters: dict[str, Reporter] = worker.__dict__.get(REPORTERS, {})
-    now = time.time() - (HOLD if queued_by_prefect() else 0)
-    return min((reporter.told_until for reporter in reporters.values()), default=now)
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

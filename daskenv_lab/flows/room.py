@@ -21,6 +21,7 @@ from tornado.ioloop import PeriodicCallback
 
 from daskenv_lab.flows.ingraph import ROOMS
 from daskenv_lab.flows.interrupt import Call, Stopped
+from daskenv_lab.flows.nested import enter_room, tell_client
 from daskenv_lab.flows.outcome import outcome_of
 from daskenv_lab.flows.parcels import fetch
 from daskenv_lab.flows.prefect3 import (
@@ -34,7 +35,8 @@ from daskenv_lab.flows.prefect3 import (
     tell_state,
 )
 from daskenv_lab.flows.relay.onworker import put_into, settings_on
-from daskenv_lab.flows.reporting import HOLD, reporter_of, told_until_on
+from daskenv_lab.flows.reporters import reporter_of, told_until_on
+from daskenv_lab.flows.reporting import HOLD
 from daskenv_lab.flows.shipping import pack_failure, pack_state, unpack_inputs
 from daskenv_lab.flows.squeezed import Squeezed, unsqueezed
 from daskenv_lab.flows.trust import trust_own_cluster
@@ -75,8 +77,8 @@ class Room:
 
     Parameters
     ----------
-    room_id, run_id : str
-        Its own id, and that of the task runner that made it.
+    room_id, run_id, root : str
+        Its own id, that of the task runner that made it, and that of the kernel's.
     written : bytes
         The flow run's context, as Prefect writes it, pickled and compressed.
     route : mapping
@@ -95,6 +97,7 @@ class Room:
         self,
         room_id: str,
         run_id: str,
+        root: str,
         written: bytes,
         route: Mapping[str, Any],
         runner_type: Any,
@@ -104,6 +107,7 @@ class Room:
     ) -> None:
         self.room_id = room_id
         self.run_id = run_id
+        self.root = root
         self.written = written
         self.route = route
         self.sample = sample
@@ -127,6 +131,11 @@ class Room:
     def busy(self) -> bool:
         """Whether calls run in it, or are about to."""
         return self._entered > 0
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is of a flow that runs inside a task, so that the kernel knows no call."""
+        return self.root != self.run_id
 
     def run(
         self,
@@ -166,7 +175,11 @@ class Room:
 
     def knows(self, task_run_id: str) -> bool:
         """Tell whether a task run is a call that runs here, of which the client hears."""
-        return self.heard and task_run_id in self._calls
+        return self.heard and self.has(task_run_id)
+
+    def has(self, task_run_id: str) -> bool:
+        """Tell whether a task run is a call that runs here."""
+        return task_run_id in self._calls
 
     def close(self) -> None:
         """Close the context once no call runs in it; not on the worker's loop."""
@@ -185,7 +198,7 @@ class Room:
             worker.log_event(
                 TOPIC,
                 {
-                    "run": self.run_id,
+                    "run": self.root,
                     "worker": worker.address,
                     "told_until": told_until_on(worker),
                     "task_runs": told,
@@ -233,7 +246,7 @@ class Room:
                 state: State[Any] = Crashed(message=str(Stopped()))
                 context.run(tell_state, call.task_run.model_copy(), state)
 
-    def _tell(self, worker: Any, told: dict[str, Any]) -> None:
+    def tell(self, worker: Any, told: dict[str, Any]) -> None:
         """Tell the client what happens to a task run, together with what else happens now."""
         with self._telling:
             self._told.append(told)
@@ -252,10 +265,17 @@ class Room:
             "start": time.time(),
         }
         inner = {"written": head["task_run"]} if head["inner"] else {}
-        self._tell(worker, {**about, **inner, "what": "started"})
+        enter_room(worker, self)
+        self._tell_of_call(worker, {**about, **inner, "what": "started"})
         # The client, which carries what is relayed, may leave when the flow run has ended.
         hold = 0 if self.route["relayed"] else HOLD
-        reporter_of(worker, hold, self.route.get("workers", 1), lambda id_: known_on(worker, id_))
+        reporter_of(
+            worker,
+            hold,
+            self.route.get("workers", 1),
+            lambda task_run_id: known_on(worker, task_run_id),
+            lambda event: tell_client(worker, event),
+        )
         send_events_to_this_api()
         usage = Usage(worker)
         call = self._calls[about["id"]] = Call(distributed.worker.thread_state.key, task_run)
@@ -276,8 +296,12 @@ class Room:
         if task_run.state is not None:
             # Should this worker be killed before it tells the API, the client does.
             ended["written"] = Squeezed(outcome_of(task_run.state)[1], self.sample).small
-        self._tell(worker, {**ended, **usage.taken(), "what": "ended"})
+        self._tell_of_call(worker, {**ended, **usage.taken(), "what": "ended"})
         return packed
+
+    def _tell_of_call(self, worker: Any, told: dict[str, Any]) -> None:
+        if not self.nested:
+            self.tell(worker, told)
 
     def _state_of(
         self, call: Call, head: dict[str, Any], upstream: list[bytes], task_id: str

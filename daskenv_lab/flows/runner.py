@@ -325,7 +325,8 @@ class DaskRunner(TaskRunner[DaskFuture]):
         route = {**route, "engine": self._engine(client)}
         told = zlib.compress(pack(written)[0])
         heard = not self._inner
-        packed = pickle.dumps((self.run_id, told, route, modules, self._task_runs.sample, heard))
+        sample = self._task_runs.sample
+        packed = pickle.dumps((self.run_id, self._root, told, route, modules, sample, heard))
         parcels.begin(client, self.run_id)
         parcels.keep(client, self.run_id, room_id, packed)
         self._rooms.append((settings, room_id))
@@ -339,6 +340,11 @@ class DaskRunner(TaskRunner[DaskFuture]):
     @property
     def _parcels_of(self) -> str:
         """The run whose end lets the parcels go."""
+        return self.run_id
+
+    @property
+    def _root(self) -> str:
+        """The run of the kernel, on whose behalf all this happens."""
         return self.run_id
 
 

@@ -15,7 +15,11 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
@@ -38,6 +42,8 @@ from daskenv_lab.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+_UNFINISHED = [type_ for type_ in StateType if type_ not in TERMINAL_STATES]
 
 KEPT = 7 * 24 * 3600.0
 """Seconds for which a note stays whose API is not used any more."""
@@ -88,6 +94,23 @@ def end_orphans() -> list[str]:
     return ended
 
 
+def end_subflows(flow_run_id: UUID, message: str) -> None:
+    """Put what a flow run has left unfinished into the state Crashed: flows that its tasks ran.
+
+    Those that this process runs itself are let be, and those of deployments, which run elsewhere.
+    """
+    chosen = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]),
+        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)),
+    )
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=chosen):
+            if not (_folder() / f"{flow_run.id}.json").exists():
+                end_subflows(flow_run.id, message)
+                client.set_flow_run_state(flow_run.id, Crashed(message=message), force=True)
+
+
 def _end(flow_run_id: str) -> Literal["ended", "ended before", "over"]:
     """End a flow run that goes on; say whether it was ended so before, or came to an end itself."""
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound, ValueError):
@@ -106,9 +129,7 @@ def _end_task_runs(notes: Iterable[Path]) -> None:
     goes on.
     """
     unfinished = TaskRunFilter(
-        state=TaskRunFilterState(
-            type=TaskRunFilterStateType(any_=[t for t in StateType if t not in TERMINAL_STATES])
-        )
+        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED))
     )
     with get_client(sync_client=True) as client:
         for note in notes:

@@ -1,4 +1,4 @@
-"""Task runs that tasks submit end at the API too when a worker dies with them."""
+"""Task runs that tasks submit or call end at the API too when a worker dies with them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from distributed import LocalCluster
 from prefect import flow, runtime, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.task_runners import ThreadPoolTaskRunner
 
+from daskenv_lab.flows.executor import DaskExecutor
 from daskenv_lab.flows.flow_run import run_flow
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -86,6 +94,62 @@ def test_many_children_of_workers_that_are_killed(
     small_ones = [run for run in runs if "small" in run.tags]
     assert len(small_ones) == 60
     assert all(run.start_time and run.end_time for run in small_ones)
+
+
+@pytest.mark.parametrize("submits", ["calls", "submits"])
+def test_what_runs_inside_a_task_that_dies(
+    own: LocalCluster, api: str, recorded: Go, tmp_path: Path, submits: str
+) -> None:
+    """A task that was called, a flow and its tasks in a task: none stays Running."""
+
+    @task
+    def child() -> str:
+        if not (tmp_path / "killed").exists():
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            time.sleep(60)
+        return "done"
+
+    # As it would be written for the kernel, and as it is by default.
+    runner = DaskExecutor() if submits == "submits" else ThreadPoolTaskRunner()
+
+    @flow(task_runner=runner)
+    def inside() -> str:
+        before()
+        return child.submit().result()
+
+    @task
+    def before() -> None:
+        pass
+
+    @task
+    def parent() -> str:
+        before()
+        (tmp_path / "parent").write_text(str(os.getpid()))
+        return inside()
+
+    @flow
+    def f() -> str:
+        future = parent.submit()
+        until(lambda: (tmp_path / "pid").exists())
+        # The worker has told of it by then, if it runs on another.
+        time.sleep(1)
+        (tmp_path / "killed").touch()
+        for name in {(tmp_path / who).read_text() for who in ("pid", "parent")}:
+            os.kill(int(name), signal.SIGKILL)
+        return future.result()
+
+    report = run_flow(f, {}, on=own, progress=False)
+    assert report.result == "done"
+    # The parent, what it calls twice, and the task run by which Prefect links each inner flow run.
+    outer = {run.id: run for run in recorded(report.flow_run_id, 5)}
+    assert sorted(run.state_name for run in outer.values()) == ["Completed"] * 4 + ["Crashed"]
+    with get_client(sync_client=True) as client:
+        parents = FlowRunFilterParentFlowRunId(any_=[UUID(report.flow_run_id)])
+        inner = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
+    assert sorted(run.state_name for run in inner) == ["Completed", "Crashed"]
+    for flow_run in inner:
+        states = sorted(run.state_name for run in recorded(str(flow_run.id), 2))
+        assert states == ["Completed", flow_run.state_name]
 
 
 def await_states(flow_run_id: Any, names: list[str]) -> None:

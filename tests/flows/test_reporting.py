@@ -19,14 +19,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from daskenv_lab.flows.leaving import leave_rooms
 from daskenv_lab.flows.pace import LOOK, MANY, PAUSE, UNRECORDED
-from daskenv_lab.flows.reporting import (
-    EVENTS_AT_ONCE,
-    HOLD_LOGS,
-    KEPT,
-    REPORTERS,
-    SENDERS,
-    Reporter,
-)
+from daskenv_lab.flows.reporters import REPORTERS
+from daskenv_lab.flows.reporting import EVENTS_AT_ONCE, HOLD_LOGS, KEPT, SENDERS, Reporter
 from tests.flows.posted import Api
 from tests.waiting import until
 

@@ -22,7 +22,7 @@ from prefect_dask import DaskTaskRunner
 
 from daskenv_lab import DaskExecutor
 
-from . import everything
+from . import asynchronous, everything
 from .reading import records
 
 # One fixture runs everything, before the first test.
@@ -93,7 +93,8 @@ def recorded(cluster: LocalCluster, prepared: None) -> dict[str, tuple[Told, Tol
 def run(name: str, runner: Any) -> tuple[str, str, Any]:
     """Run a flow; give its id, the word that was its own, and its value."""
     salt = f"salt{uuid.uuid4().hex[:12]}"
-    flow = getattr(everything, name).with_options(task_runner=runner)
+    module = asynchronous if name == "asynchronous" else everything
+    flow = getattr(module, name).with_options(task_runner=runner)
     state = flow(salt, return_state=True)
     if inspect.iscoroutine(state):
         state = asyncio.run(state)
