@@ -9,7 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import httpx
 from distributed.client import ClosedClientError
+from prefect.exceptions import PrefectException
 
 from daskenv_lab import config
 from daskenv_lab.bounded import in_background
@@ -349,10 +351,17 @@ class DaskExecutor(DaskRunner):
             elif future.worker is not None:
                 future.tell_again(surely.get(future.worker, 0), self._task_runs.sample)
         in_flow = next(iter(self._futures.values())).context.copy()
-        in_flow.run(self._inner_runs.tell_lost, surely, alive, self._task_runs.sample)
+        in_flow.run(self._end_inner, surely, alive)
+
+    def _end_inner(self, told_until: Mapping[str, float], alive: set[str]) -> None:
+        """Tell the API how that ended which ran inside tasks, on workers that are gone."""
         workers = {f.worker for f in self._futures.values() if f.worker} | self._inner_runs.workers
-        if self._flow_run is not None and workers - alive:
-            in_flow.run(end_subflows, self._flow_run.id, "the worker on which it ran is gone")
+        try:
+            self._inner_runs.tell_lost(told_until, alive, self._task_runs.sample)
+            if self._flow_run is not None and workers - alive:
+                end_subflows(self._flow_run.id, "the worker on which it ran is gone")
+        except (httpx.HTTPError, PrefectException) as error:
+            _log.warning("what ran inside tasks may stay Running at the API: %s", error)
 
 
 def _event(

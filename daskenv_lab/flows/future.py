@@ -104,6 +104,9 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._states = states
         self._outcome: tuple[bool, Squeezed, Any] | None = None
         self._over = False
+        self._told_here = False
+        """Whether this process has told the API how it ended."""
+
         self._callbacks: list[Callable[[Any], None]] = []
         self._settling = threading.RLock()
 
@@ -242,7 +245,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         sample : bytes
             What its worker squeezed the state by.
         """
-        state = self._final_state
+        state = None if self._told_here else self._final_state
         if self.told_state is not None:
             state = pickle.loads(unsqueezed(self.told_state, sample))  # noqa: S301 - its worker's
         if state is not None and state.timestamp.timestamp() >= since:
@@ -321,10 +324,14 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self.on_dask_done()
 
     def _tell(self, state: State[Any]) -> None:
+        self._told_here = True
         task_run = self._task_run
-        # Its worker may have been killed before it did.
-        announce(task_run)
-        tell_state(task_run, state)
+        if self.started:
+            tell_run(task_run, state, self.start)
+        else:
+            # Its worker may have been killed before it did.
+            announce(task_run)
+            tell_state(task_run, state)
 
 
 def _sentence(error: BaseException | None) -> str:

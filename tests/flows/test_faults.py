@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, Security
 from prefect import flow, task
+from prefect.events.clients import AssertingEventsClient
+from prefect.events.worker import EventsWorker
 
 from daskenv_lab.errors import ClusterGone, FlowError, NotPicklable
 from daskenv_lab.flows import DaskExecutor
@@ -275,3 +278,39 @@ def test_the_cluster_given_wins_over_a_default_client(
             return where.submit().result()
 
         assert f() == cluster.scheduler_address
+
+
+def test_nothing_is_told_twice(cluster: LocalCluster, api: str) -> None:
+    """What a flow leaves behind when it fails is told once, also if Dask's news of it are late."""
+
+    @task
+    def at_once() -> None:
+        pass
+
+    @task
+    def lasts() -> None:
+        for _ in range(600):
+            time.sleep(0.05)
+
+    @flow(task_runner=DaskExecutor(cluster))
+    def f() -> None:
+        first = at_once.submit()
+        # What Dask tells of the others waits for it.
+        first.add_done_callback(lambda _: time.sleep(5))
+        for _ in range(6):
+            lasts.submit()
+        first.wait()
+        raise ValueError("meant to fail")
+
+    EventsWorker.set_client_override(AssertingEventsClient)
+    AssertingEventsClient.reset()
+    try:
+        with pytest.raises(ValueError, match="meant"):
+            f()
+        EventsWorker.drain_all()
+    finally:
+        EventsWorker.set_client_override(None)
+    told = Counter(e.id for client in AssertingEventsClient.all for e in client.events)
+    # Of six, two run at most; of each of the others its first state and its last.
+    assert len(told) >= 8
+    assert set(told.values()) == {1}
