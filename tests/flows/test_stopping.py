@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -64,6 +67,15 @@ def sleeps(marker: str) -> None:
 
 
 @flow
+def begins_to_sleep(marker: str) -> None:
+    """Be stopped in C code that hears no signal, and goes on to sleep without a look at them."""
+    began.submit(f"{marker} of a task").result()
+    Path(marker).touch()
+    busy = partial(hashlib.pbkdf2_hmac, "sha256", b"a", b"b", 5_000_000)
+    list(map(operator.call, [busy, partial(time.sleep, LONG)]))
+
+
+@flow
 async def is_a_coroutine(marker: str) -> None:
     """Sleep where it can be cancelled."""
     began.submit(marker).result()
@@ -104,7 +116,9 @@ def states(report: FlowRunReport) -> tuple[str, str | None]:
     return report.state, told.state.name
 
 
-@pytest.mark.parametrize("stopped", [waits_for_tasks, works_itself, sleeps, is_a_coroutine])
+@pytest.mark.parametrize(
+    "stopped", [waits_for_tasks, works_itself, sleeps, begins_to_sleep, is_a_coroutine]
+)
 def test_in_the_main_thread(
     stopped: Any, cluster: LocalCluster, connection: Connection, tmp_path: Path
 ) -> None:

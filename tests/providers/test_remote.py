@@ -60,7 +60,7 @@ def test_connections_whose_other_side_hangs_up(state_dir: Path) -> None:
         provider = provider_for(RemoteDaskEnvironment(address, security=security))
         ref = provider.create("dev", timeout=120, progress=str, on_submitted=lambda _: None)
         # Each tries to connect again, and some of these attempts end in the middle.
-        connections = [provider.connect(ref, timeout=120) for _ in range(20)]
+        connections = [provider.connect(ref, timeout=120) for _ in range(10)]
     with _dropping(address):
         time.sleep(2)
         for _ in range(8):
