@@ -31,7 +31,7 @@ from daskenv_lab.flows.runner import DaskRunner, Prepared
 from daskenv_lab.flows.shipping import CannotTravel, written_room
 from daskenv_lab.flows.sync import Code, ship
 from daskenv_lab.flows.target import Reached, reach
-from daskenv_lab.flows.unfinished import end_subflows, note
+from daskenv_lab.flows.unfinished import end_subflows, ended_at_api, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -345,12 +345,17 @@ class DaskExecutor(DaskRunner):
     def _tell_again(self, told_until: Mapping[str, float], alive: set[str]) -> None:
         """Tell the API what workers that are gone may not have told it, though their runs ended."""
         surely = {worker: until - LAST_WORDS for worker, until in told_until.items()}
+        in_flow = next(iter(self._futures.values())).context.copy()
+        unheard = [future.task_run_id for future in self._futures.values() if future.unheard]
+        # Their workers may live, and tell it.
+        known = in_flow.run(ended_at_api, unheard, LEAVE) if unheard else ()
         for future in self._futures.values():
+            if future.task_run_id in known:
+                continue
             if not future.told:
                 future.tell_again(0, self._task_runs.sample)
             elif future.worker is not None:
                 future.tell_again(surely.get(future.worker, 0), self._task_runs.sample)
-        in_flow = next(iter(self._futures.values())).context.copy()
         in_flow.run(self._end_inner, surely, alive)
 
     def _end_inner(self, told_until: Mapping[str, float], alive: set[str]) -> None:

@@ -104,6 +104,10 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self._states = states
         self._outcome: tuple[bool, Squeezed, Any] | None = None
         self._over = False
+        self.unheard = False
+        """Whether a worker has finished it, and how was lost before this process heard of it."""
+
+        self._finished = False
         self._told_here = False
         """Whether this process has told the API how it ended."""
 
@@ -186,6 +190,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
 
     def on_dask_done(self) -> None:
         """Note that Dask is done with the task."""
+        self._finished = self._finished or self._dask_future.status == "finished"
         with self._ended:
             self._over = True
             callbacks, self._callbacks = self._callbacks, []
@@ -312,7 +317,8 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         else:
             message = f"the cluster let go of the task ({status}): its scheduler or client is gone"
             # Of one that ended before, the API is told how, by its worker or again by `tell_again`.
-            self._end(Crashed(message=message), tell=self.told_state is None)
+            self.unheard = self._finished and self.told_state is None
+            self._end(Crashed(message=message), tell=not self._finished and self.told_state is None)
 
     def _end(self, state: State[Any], *, tell: bool) -> None:
         if tell:

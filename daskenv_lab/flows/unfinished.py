@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -21,6 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
     TaskRunFilter,
+    TaskRunFilterId,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
@@ -40,7 +42,7 @@ from daskenv_lab.bounded import in_background
 from daskenv_lab.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _UNFINISHED = [type_ for type_ in StateType if type_ not in TERMINAL_STATES]
@@ -91,6 +93,28 @@ def end_orphans() -> list[str]:
     if crashed:
         context = contextvars.copy_context()
         in_background(lambda: context.run(_end_task_runs, crashed))
+    return ended
+
+
+def ended_at_api(task_run_ids: Sequence[UUID], patience: float) -> set[UUID]:
+    """Give those task runs that have ended as far as the API knows; of many, of the first only.
+
+    Parameters
+    ----------
+    task_run_ids : sequence of UUID
+        The task runs.
+    patience : float
+        Seconds to wait until the API knows it of all.
+    """
+    # The API gives 200 at a time.
+    asked = TaskRunFilter(id=TaskRunFilterId(any_=list(task_run_ids[:200])))
+    deadline = time.monotonic() + patience
+    ended: set[UUID] = set()
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        while len(ended) < len(task_run_ids[:200]) and time.monotonic() < deadline:
+            task_runs = client.read_task_runs(task_run_filter=asked)
+            ended = {run.id for run in task_runs if run.state and run.state.is_final()}
+            time.sleep(0.2)
     return ended
 
 
