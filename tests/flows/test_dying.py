@@ -225,6 +225,31 @@ def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Pat
     assert set(states.values()) <= {"Crashed", "Cancelled"}
 
 
+@pytest.mark.parametrize("state", ["Completed", "Crashed"])
+def test_a_task_run_that_ended_just_before_its_scheduler_died(
+    api: str, recorded: Go, tmp_path: Path, state: str
+) -> None:
+    """Its worker tells how it ended, or is gone too: the API has a final state all the same."""
+
+    @task
+    def quick() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+
+    with processes(tmp_path) as (scheduler, address):
+
+        @flow
+        def f() -> None:
+            quick.submit().wait()
+            if state == "Crashed":
+                os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+            scheduler.kill()
+
+        with dask.config.set({"daskenv.timeouts.connect": "5s"}):
+            report = run_flow(f, {}, on=address, progress=False)
+    (told,) = recorded(report.flow_run_id, 1)
+    assert told.state_name == state
+
+
 def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:
     """Two processes run flows on one cluster, each with its own results and task runs."""
     kernels = [
