@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from daskenv_lab.flows.events import TaskEvent
     from daskenv_lab.flows.nested import Nested
 
-
 _DIED = "the worker at {} died while it ran this task"
 
 
@@ -61,7 +60,8 @@ class InnerRuns:
     @property
     def workers(self) -> set[str]:
         """The workers on which they ran."""
-        return {run.worker for runs in (self._runs, self._nested) for run in runs.values()}
+        # News may still come in, in another thread.
+        return {run.worker for runs in (self._runs, self._nested) for run in list(runs.values())}
 
     def note(self, event: TaskEvent) -> None:
         """Take note of a start or an end; of other task runs nothing is noted."""
@@ -92,7 +92,6 @@ class InnerRuns:
         sample : bytes
             What task runs and states were squeezed by.
         """
-        # News may still come in, in another thread.
         for run in list(self._runs.values()):
             state: Any = None
             if run.state and run.ended >= told_until.get(run.worker, 0):
