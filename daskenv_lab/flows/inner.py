@@ -61,7 +61,8 @@ class InnerRuns:
     def workers(self) -> set[str]:
         """The workers on which they ran."""
         # News may still come in, in another thread.
-        return {run.worker for runs in (self._runs, self._nested) for run in list(runs.values())}
+        runs: list[_Inner | _Nested] = [*self._runs.values(), *self._nested.values()]
+        return {run.worker for run in runs}
 
     def note(self, event: TaskEvent) -> None:
         """Take note of a start or an end; of other task runs nothing is noted."""

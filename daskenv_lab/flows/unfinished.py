@@ -97,7 +97,7 @@ def end_orphans() -> list[str]:
 
 
 def ended_at_api(task_run_ids: Sequence[UUID], patience: float) -> set[UUID]:
-    """Give those task runs that have ended as far as the API knows; of many, of the first only.
+    """Give those task runs that have ended as far as the API knows.
 
     Parameters
     ----------
@@ -107,13 +107,15 @@ def ended_at_api(task_run_ids: Sequence[UUID], patience: float) -> set[UUID]:
         Seconds to wait until the API knows it of all.
     """
     # The API gives 200 at a time.
-    asked = TaskRunFilter(id=TaskRunFilterId(any_=list(task_run_ids[:200])))
+    parts = [list(task_run_ids[i : i + 200]) for i in range(0, len(task_run_ids), 200)]
     deadline = time.monotonic() + patience
     ended: set[UUID] = set()
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
-        while len(ended) < len(task_run_ids[:200]) and time.monotonic() < deadline:
-            task_runs = client.read_task_runs(task_run_filter=asked)
-            ended = {run.id for run in task_runs if run.state and run.state.is_final()}
+        while len(ended) < len(task_run_ids) and time.monotonic() < deadline:
+            for part in parts:
+                asked = TaskRunFilter(id=TaskRunFilterId(any_=part))
+                found = client.read_task_runs(task_run_filter=asked)
+                ended.update(run.id for run in found if run.state and run.state.is_final())
             time.sleep(0.2)
     return ended
 
