@@ -352,7 +352,7 @@ class DaskExecutor(DaskRunner):
         for future in self._futures.values():
             if future.task_run_id in known:
                 continue
-            if not future.told:
+            if future.unheard or not future.told:
                 future.tell_again(0, self._task_runs.sample)
             elif future.worker is not None:
                 future.tell_again(surely.get(future.worker, 0), self._task_runs.sample)

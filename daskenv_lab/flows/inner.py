@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DIED = "the worker at {} died while it ran this task"
 
 
-class _Nested(NamedTuple):
+class _LastState(NamedTuple):
     """The last state of one that a task called, as its worker has told of it."""
 
     written: bytes
@@ -55,13 +55,13 @@ class InnerRuns:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Inner] = {}
-        self._nested: dict[str, _Nested] = {}
+        self._nested: dict[str, _LastState] = {}
 
     @property
     def workers(self) -> set[str]:
         """The workers on which they ran."""
         # News may still come in, in another thread.
-        runs: list[_Inner | _Nested] = [*self._runs.values(), *self._nested.values()]
+        runs: list[_Inner | _LastState] = [*self._runs.values(), *self._nested.values()]
         return {run.worker for run in runs}
 
     def note(self, event: TaskEvent) -> None:
@@ -77,7 +77,9 @@ class InnerRuns:
     def note_nested(self, event: TaskEvent) -> None:
         """Take note of a state of a task run that was not sent to Dask."""
         if event.written and event.worker and event.start:
-            self._nested[event.id] = _Nested(event.written, event.worker, event.start.timestamp())
+            self._nested[event.id] = _LastState(
+                event.written, event.worker, event.start.timestamp()
+            )
 
     def tell_lost(self, told_until: Mapping[str, float], alive: set[str], sample: bytes) -> None:
         """Tell the API how those ended whose workers may not have told it.
