@@ -59,6 +59,13 @@ class TaskEvent:
     `nested.read` reads.
     """
 
+    @property
+    def end(self) -> float | None:
+        """When its worker was done with it, in epoch seconds of the worker's clock."""
+        if self.start is None or self.duration is None:
+            return None
+        return self.start.timestamp() + self.duration
+
 
 Listener = Callable[[TaskEvent], None]
 """Told each event, in the thread in which it comes in; it must be quick."""

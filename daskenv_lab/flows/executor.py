@@ -263,7 +263,7 @@ class DaskExecutor(DaskRunner):
         if future is not None:
             future.started = True
             future.told = future.told or event.what == "ended"
-            future.worker, future.start = event.worker, event.start
+            future.worker, future.start, future.end = event.worker, event.start, event.end
             future.told_state = event.written
         else:
             self._inner_runs.note(event)

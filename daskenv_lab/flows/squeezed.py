@@ -14,6 +14,9 @@ import cloudpickle
 SAMPLE = 8192
 """Bytes of a sample at most: it travels with the calls that refer to it."""
 
+WINDOW = 14
+"""How far back zlib looks, as a power of two: twice a sample. A wider one takes twice as long."""
+
 
 class Squeezed:
     """Compressed bytes; what they have in common with `like` takes nothing.
@@ -29,7 +32,7 @@ class Squeezed:
     __slots__ = ("_like", "small")
 
     def __init__(self, plain: bytes, like: bytes) -> None:
-        squeezer = zlib.compressobj(1, zdict=like)
+        squeezer = zlib.compressobj(1, wbits=WINDOW, zdict=like)
         self.small = squeezer.compress(plain) + squeezer.flush()
         """What differs from `like`; `unsqueezed` takes both."""
 

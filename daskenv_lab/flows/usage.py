@@ -5,18 +5,19 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-_HERE = Path("/proc/self")
+RUNNING = "daskenv_running"
+"""The attribute of a Dask worker under which it keeps what measures calls now.
 
-RUNNING = "daskenv_usages"
-"""The attribute of a Dask worker under which it keeps what measures calls now."""
+A worker may have served an older version of this package, which left another kind of thing under
+another name.
+"""
 
 
 class Usage:
@@ -28,16 +29,18 @@ class Usage:
     """
 
     def __init__(self, worker: Any) -> None:
-        self._running: set[Usage] = worker.__dict__.setdefault(RUNNING, set())
+        running: _Running | None = worker.__dict__.get(RUNNING)
+        if running is None:
+            running = worker.__dict__.setdefault(RUNNING, _Running())
+        self._running = running
         self._alone = True
-        self._running.add(self)
-        if len(self._running) > 1:
-            for one in list(self._running):
+        running.usages.add(self)
+        if len(running.usages) > 1:
+            for one in list(running.usages):
                 one._alone = False
         if self._alone:
-            with contextlib.suppress(OSError):
-                (_HERE / "clear_refs").write_text("5")
-        self._memory = _kilobytes("VmRSS")
+            running.forget_peak()
+        self._memory = running.kilobytes(b"VmRSS:")
         self._wall = time.perf_counter()
         self._thread, self._process = time.thread_time(), time.process_time()
 
@@ -45,19 +48,45 @@ class Usage:
         """Give ``cpu``, the cores kept busy on average, and ``memory``, the growth in bytes."""
         thread, process = time.thread_time() - self._thread, time.process_time() - self._process
         wall = time.perf_counter() - self._wall
-        self._running.discard(self)
+        self._running.usages.discard(self)
         grown = None
-        if self._memory is not None and (peak := _kilobytes("VmHWM")) is not None:
+        if self._memory is not None and (peak := self._running.kilobytes(b"VmHWM:")) is not None:
             grown = max(peak - self._memory, 0) * 1024
         return {"cpu": (process if self._alone else thread) / max(wall, 1e-9), "memory": grown}
 
 
-def _kilobytes(word: str) -> int | None:
-    """Read one figure about this process; None where there is no such file."""
-    with contextlib.suppress(OSError, ValueError):
-        _, found, rest = (_HERE / "status").read_text().partition(f"{word}:")
+class _Running:
+    """What measures calls on a worker now, and the files that tell of its process.
+
+    They stay open, since opening them takes longer than all else here, for each small task.
+    """
+
+    def __init__(self) -> None:
+        self.usages: set[Usage] = set()
+        self._status = _opened("status", os.O_RDONLY)
+        self._references = _opened("clear_refs", os.O_WRONLY)
+
+    def forget_peak(self) -> None:
+        """Let the peak of the process's memory be what it has now."""
+        if self._references is not None:
+            try:
+                os.pwrite(self._references, b"5", 0)
+            except OSError:  # a sandbox may forbid what it lets open
+                self._references = None
+
+    def kilobytes(self, word: bytes) -> int | None:
+        """Read one figure about this process; None where there is no such file."""
+        if self._status is None:
+            return None
+        _, found, rest = os.pread(self._status, 8192, 0).partition(word)
         return int(rest.split(maxsplit=1)[0]) if found else None
-    return None
+
+
+def _opened(name: str, flags: int) -> int | None:
+    try:
+        return os.open(f"/proc/self/{name}", flags | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
