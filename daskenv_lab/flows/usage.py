@@ -5,12 +5,22 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+_HERE = Path("/proc/self")
+
+STATUS = 8192
+"""Bytes that ``/proc/self/status`` has at most."""
 
 RUNNING = "daskenv_running"
 """The attribute of a Dask worker under which it keeps what measures calls now.
@@ -63,30 +73,30 @@ class _Running:
 
     def __init__(self) -> None:
         self.usages: set[Usage] = set()
-        self._status = _opened("status", os.O_RDONLY)
-        self._references = _opened("clear_refs", os.O_WRONLY)
+        self._status = _opened("status", "rb")
+        self._references = _opened("clear_refs", "wb")
 
     def forget_peak(self) -> None:
         """Let the peak of the process's memory be what it has now."""
         if self._references is not None:
-            try:
-                os.pwrite(self._references, b"5", 0)
-            except OSError:  # a sandbox may forbid what it lets open
-                self._references = None
+            # A sandbox may forbid what it lets open.
+            with contextlib.suppress(OSError):
+                os.pwrite(self._references.fileno(), b"5", 0)
 
     def kilobytes(self, word: bytes) -> int | None:
         """Read one figure about this process; None where there is no such file."""
         if self._status is None:
             return None
-        _, found, rest = os.pread(self._status, 8192, 0).partition(word)
-        return int(rest.split(maxsplit=1)[0]) if found else None
-
-
-def _opened(name: str, flags: int) -> int | None:
-    try:
-        return os.open(f"/proc/self/{name}", flags | os.O_CLOEXEC)
-    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            _, found, rest = os.pread(self._status.fileno(), STATUS, 0).partition(word)
+            return int(rest.split(maxsplit=1)[0]) if found else None
         return None
+
+
+def _opened(name: str, mode: Literal["rb", "wb"]) -> FileIO | None:
+    with contextlib.suppress(OSError):
+        return (_HERE / name).open(mode, buffering=0)
+    return None
 
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
