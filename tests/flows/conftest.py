@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -29,6 +30,15 @@ def workers_are_forked() -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["distributed", "prefect.task_engine", "prefect.events.worker"])
     forkserver.ensure_running()
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path) -> Iterator[None]:
+    """Forget the modules that a test loads from its folder, whose names others use too."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

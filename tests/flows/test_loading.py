@@ -10,6 +10,8 @@ from prefect import flow
 from daskenv_lab.errors import FlowNotFound
 from daskenv_lab.flows.loading import flow_names, load_flow
 
+pytestmark = pytest.mark.usefixtures("forgotten")
+
 FILE = """
 from prefect import flow, task
 import neighbour_of_the_flow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,13 @@ def client(plain: LocalCluster) -> Iterator[Client]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a folder that is worked in and imported from, and forget its modules afterwards."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) -> Path:
+    """Give a folder that is worked in and imported from."""
     place = tmp_path / "project"
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    before = set(sys.modules)
-    yield place
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(place)):
-            del sys.modules[name]
+    return place
 
 
 @pytest.fixture
