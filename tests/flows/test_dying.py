@@ -21,6 +21,7 @@ from prefect import flow, task
 import daskenv_lab
 from daskenv_lab.flows.events import feed_of
 from daskenv_lab.flows.flow_run import run_flow
+from daskenv_lab.flows.future import DaskFuture
 from daskenv_lab.flows.prefect3 import current_runner
 from daskenv_lab.flows.room import TOPIC
 
@@ -230,6 +231,7 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
     api: str, recorded: Go, tmp_path: Path, state: str
 ) -> None:
     """Its worker tells how it ended, or is gone too: the API has a final state all the same."""
+    futures: list[DaskFuture] = []
 
     @task
     def quick() -> None:
@@ -239,7 +241,8 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
 
         @flow
         def f() -> None:
-            quick.submit().wait()
+            futures.append(quick.submit())
+            futures[0].wait()
             if state == "Crashed":
                 os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
             scheduler.kill()
@@ -247,7 +250,8 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
         with dask.config.set({"daskenv.timeouts.connect": "5s"}):
             report = run_flow(f, {}, on=address, progress=False)
     (told,) = recorded(report.flow_run_id, 1)
-    assert told.state_name == state
+    # On a busy machine the worker's last word may have come before it was killed.
+    assert told.state_name == (state if futures[0].told_state is None else "Completed")
 
 
 def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:
