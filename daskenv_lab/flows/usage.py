@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HERE = Path("/proc/self")
 
 STATUS = 8192
-"""Bytes that ``/proc/self/status`` has at most."""
+"""Bytes of ``/proc/self/status`` that are read: its lines about memory are among the first."""
 
 RUNNING = "daskenv_running"
 """The attribute of a Dask worker under which it keeps what measures calls now.
