@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import secrets
 import shutil
 import signal
@@ -265,9 +266,21 @@ def recorded_process(record: dict[str, Any]) -> Background | None:
 
 
 def end_on_signal(event: threading.Event) -> None:
-    """Set `event` on SIGTERM and SIGINT, in place of dying."""
+    """Set `event` on SIGTERM and SIGINT, in place of dying.
+
+    A thread sets it. A handler runs between any two steps of the main thread, which may have the
+    event's lock just then: setting it there would wait for ever.
+    """
+    came: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def set_it() -> None:
+        came.get()
+        event.set()
+
+    threading.Thread(target=set_it, name="daskenv-signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: event.set())
+        # This `put` may interrupt itself, as no lock of Python's does.
+        signal.signal(number, lambda number, _: came.put(number))
 
 
 def _unusable(path: Path, error: OSError) -> StateError:

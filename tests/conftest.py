@@ -104,12 +104,13 @@ def processes_in(folder: Path) -> list[psutil.Process]:
         if process.pid == os.getpid():
             continue
         try:
-            told = [process.cwd(), *process.cmdline(), *process.environ().values()]
+            line = process.cmdline()
+            told = [process.cwd(), *line, *process.environ().values()]
         except (psutil.Error, OSError):
             continue
         # Python's own tracker and fork server, of this process, end with it.
         own = process.ppid() == os.getpid()
-        tracker = own and re.search("resource_tracker|forkserver", " ".join(told))
+        tracker = own and re.search("resource_tracker|forkserver", " ".join(line))
         zombie = process.status() == psutil.STATUS_ZOMBIE
         if not tracker and not zombie and any(word in text for text in told):
             found.append(process)
