@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = "daskenv_rooms"
+from daskenv_lab.flows.names import versioned
+
+ROOMS = versioned("daskenv_rooms")
 """The attribute of a Dask worker under which it keeps its open rooms, by id."""
+
+OPENING = versioned("daskenv_opening")
+"""The attribute under which it keeps the lock for opening one."""
 
 
 def run_in_room(
@@ -47,8 +52,8 @@ def run_in_room(
     import distributed
 
     kept = distributed.get_worker().__dict__
-    rooms = kept.setdefault("daskenv_rooms", {})
-    with kept.setdefault("daskenv_opening", threading.Lock()):
+    rooms = kept.setdefault(ROOMS, {})
+    with kept.setdefault(OPENING, threading.Lock()):
         room = rooms.get(room_id)
         if room is None:
             if isinstance(kept[engine], bytes):

@@ -20,13 +20,14 @@ from prefect.context import FlowRunContext
 from prefect.events.schemas.events import Event
 
 from daskenv_lab.flows.ingraph import ROOMS
+from daskenv_lab.flows.names import versioned
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from daskenv_lab.flows.room import Room
 
-CURRENT = "daskenv_current_room"
+CURRENT = versioned("daskenv_current_room")
 """The attribute of a Dask worker under which it keeps the context variable of the same name."""
 
 NESTED = "nested"

@@ -17,13 +17,18 @@ import cloudpickle
 from distributed import SchedulerPlugin
 from distributed.utils import sync
 
+from daskenv_lab.flows.names import versioned
+
 if TYPE_CHECKING:
     import distributed
 
-BEGIN, KEEP, END = "daskenv_parcels_begin", "daskenv_parcels_keep", "daskenv_parcels_end"
+NAME = versioned("daskenv-parcels")
+"""The plugin's name on the scheduler."""
+
+BEGIN, KEEP, END = (versioned(f"daskenv_parcels_{what}") for what in ("begin", "keep", "end"))
 """What clients tell the scheduler, in the stream in which they send tasks, and so before these."""
 
-FETCH = "daskenv_parcels_fetch"
+FETCH = versioned("daskenv_parcels_fetch")
 """The scheduler's handler that workers call with a key, and that returns the parcel or None."""
 
 PATIENCE = 120.0
@@ -33,7 +38,7 @@ PATIENCE = 120.0
 class Parcels(SchedulerPlugin):
     """Keeps parcels by their keys, until their run ends or its client leaves."""
 
-    name = "daskenv-parcels"
+    name = NAME
     idempotent = True
 
     def __init__(self) -> None:

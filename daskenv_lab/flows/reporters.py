@@ -15,6 +15,7 @@ from prefect.events.worker import emit_events_to_cloud
 from prefect.logging.handlers import APILogWorker, set_api_log_sink
 from prefect.settings import PREFECT_API_URL
 
+from daskenv_lab.flows.names import versioned
 from daskenv_lab.flows.reporting import HOLD, Reporter
 from daskenv_lab.flows.sender import queued_by_prefect
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from prefect.events.schemas.events import Event
 
-REPORTERS = "daskenv_reporters"
+REPORTERS = versioned("daskenv_reporters")
 """The attribute of a Dask worker under which it keeps its reporters, by the API's address."""
 
-MAKING = "daskenv_reporters_making"
+MAKING = versioned("daskenv_reporters_making")
 """The attribute under which it keeps the lock for making one."""
 
 REPORTERS_KEPT = 4

@@ -21,6 +21,7 @@ from tornado.ioloop import PeriodicCallback
 
 from daskenv_lab.flows.ingraph import ROOMS
 from daskenv_lab.flows.interrupt import Call, Stopped
+from daskenv_lab.flows.names import versioned
 from daskenv_lab.flows.nested import enter_room, tell_client
 from daskenv_lab.flows.outcome import outcome_of
 from daskenv_lab.flows.parcels import fetch
@@ -50,10 +51,10 @@ if TYPE_CHECKING:
 
     from daskenv_lab.flows.sync.onworker import Code
 
-TOPIC = "daskenv-task-runs"
+TOPIC = versioned("daskenv-task-runs")
 """The topic of Dask's events on which workers tell of starts and ends, and of their own end."""
 
-ROUTES = "daskenv_routes"
+ROUTES = versioned("daskenv_routes")
 """The attribute of a Dask worker under which it notes how it reaches each API, by its address."""
 
 TASKS_KEPT = 100

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
 
+from daskenv_lab.flows.names import versioned
+
 if TYPE_CHECKING:
     from io import FileIO
 
@@ -22,12 +24,8 @@ _HERE = Path("/proc/self")
 STATUS = 8192
 """Bytes of ``/proc/self/status`` that are read: its lines about memory are among the first."""
 
-RUNNING = "daskenv_running"
-"""The attribute of a Dask worker under which it keeps what measures calls now.
-
-A worker may have served an older version of this package, which left another kind of thing under
-another name.
-"""
+RUNNING = versioned("daskenv_running")
+"""The attribute of a Dask worker under which it keeps what measures calls now."""
 
 
 class Usage:

@@ -13,19 +13,21 @@ from typing import Any
 import cloudpickle
 from distributed import SchedulerPlugin
 
-NAME = "daskenv-relay"
+from daskenv_lab.flows.names import versioned
+
+NAME = versioned("daskenv-relay")
 """The name of the plugin, on schedulers and on workers."""
 
-ASK = "daskenv_relay_ask"
+ASK = versioned("daskenv_relay_ask")
 """The scheduler's handler that workers call with a request, and that returns the answer."""
 
-ANSWER = "daskenv_relay_answer"
+ANSWER = versioned("daskenv_relay_answer")
 """The scheduler's handler that a client calls with an answer."""
 
-REQUEST = "daskenv-relay-request"
+REQUEST = versioned("daskenv-relay-request")
 """The message by which a client is told of a request."""
 
-DROP = "daskenv-relay-drop"
+DROP = versioned("daskenv-relay-drop")
 """The message by which a client is told that nobody waits for an answer any more."""
 
 GONE = "gone"

@@ -342,7 +342,7 @@ class Current(WorkerPlugin):
 
 
 def store_here() -> Store:
-    """Give the one store of this process, whichever copy of this module asks."""
+    """Give the one store of this process, whichever copy of this module asks, of any version."""
     holder = sys.modules.get("_daskenv_code")
     if holder is None:
         fresh = types.ModuleType("_daskenv_code")
