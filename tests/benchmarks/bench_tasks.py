@@ -9,6 +9,7 @@ this script's (`own`), or the background one of this package (`background`).
 - `speed`: trivial mapped tasks: the whole flow run, the parts of it until the results are there and
   in `map`, and how long after its end the API has each task run as completed;
 - `large`: a hundred tasks whose results are 1 MB each, all gathered;
+- `taken`: the same, but the results stay on the cluster, where one more task takes them;
 - `memory`: what the client grows by, with the futures still held and after the run;
 - `curve`: what a task costs among 10, 100, 1,000 and 10,000;
 - `route`: through the relay, and straight.
@@ -35,7 +36,7 @@ from typing import Any
 KERNEL = Path(__file__).with_name("task_kernel.py")
 RUNNERS = ["client.map", "thread runner", "prefect-dask", "ours", "batch"]
 NAMES = {"ours": "`DaskExecutor`", "batch": "`DaskExecutor`, in batches"}
-PARTS = ["speed", "large", "memory", "curve", "route"]
+PARTS = ["speed", "large", "taken", "memory", "curve", "route"]
 LARGE = 100
 LIMIT = 3600.0
 """Seconds for one measurement."""
@@ -239,6 +240,7 @@ def main(folder: Path) -> None:
             parts = {
                 "speed": lambda bench=bench: bench.compare("trivial", chosen.tasks),
                 "large": lambda bench=bench: bench.compare("large", min(LARGE, chosen.tasks)),
+                "taken": lambda bench=bench: bench.compare("taken", min(LARGE, chosen.tasks)),
                 "memory": lambda bench=bench: bench.memory(chosen.tasks),
                 "curve": lambda bench=bench: bench.curve(chosen.curve),
                 "route": lambda bench=bench: bench.route(chosen.tasks),

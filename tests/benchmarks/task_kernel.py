@@ -44,7 +44,12 @@ def large(x: int) -> bytes:
     return random.randbytes(MEGABYTE)
 
 
-WORK: dict[str, Callable[[int], Any]] = {"trivial": double, "large": large}
+def sizes(parts: list[bytes]) -> int:
+    """Take many results, as a step after them does."""
+    return sum(map(len, parts))
+
+
+WORK: dict[str, Callable[[int], Any]] = {"trivial": double, "large": large, "taken": large}
 
 
 class Meter:
@@ -94,17 +99,21 @@ def on_the_client(client: Any, order: dict[str, Any]) -> Told:
     began = time.perf_counter()
     futures = client.map(work, range(n), pure=False)
     submitted = time.perf_counter() - began
-    results = client.gather(futures)
+    if order["case"] == "taken":
+        results = client.submit(sizes, futures, pure=False).result()
+    else:
+        results = client.gather(futures)
     wall = time.perf_counter() - began
     told: Told = {"wall": wall, "results": wall, "submit": submitted, "held": meter.grown()}
-    assert len(results) == n
+    assert results == n * MEGABYTE if order["case"] == "taken" else len(results) == n
     del futures, results
     return {**told, "left": meter.grown()}
 
 
 def in_a_flow(connection: Any, order: dict[str, Any]) -> Told:
     """Time a flow run from its call to its return, and then wait until the API knows of all."""
-    work = task(WORK[order["case"]])
+    work, last = task(WORK[order["case"]]), task(sizes)
+    taken = order["case"] == "taken"
     mapped = in_batches if order["runner"] == "batch" else one_by_one
     meter: Meter | None = None
     told: Told = {}
@@ -114,21 +123,21 @@ def in_a_flow(connection: Any, order: dict[str, Any]) -> Told:
         began = time.perf_counter()
         futures = mapped(work, range(n), order["batch"])
         told["submit"] = time.perf_counter() - began
-        results = futures.result()
+        results = last.submit(futures).result() if taken else futures.result()
         told["results"] = time.perf_counter() - began
-        assert len(results) == n
+        assert results == n * MEGABYTE if taken else len(results) == n
         told["held"] = meter.grown() if meter else None
 
     timed = many.with_options(task_runner=runner(order["runner"], connection))
     warmed = timed(WARM, return_state=True)
-    seconds_until_recorded(str(warmed.state_details.flow_run_id), WARM, order["patience"])
+    seconds_until_recorded(str(warmed.state_details.flow_run_id), WARM + taken, order["patience"])
     meter = Meter(order["weigh"])
     began = time.perf_counter()
     state = timed(order["n"], return_state=True)
     wall = time.perf_counter() - began
     assert state.is_completed(), state
     flow_run_id = str(state.state_details.flow_run_id)
-    recorded = seconds_until_recorded(flow_run_id, order["n"], order["patience"])
+    recorded = seconds_until_recorded(flow_run_id, order["n"] + taken, order["patience"])
     return {**told, "wall": wall, "recorded": recorded, "left": meter.grown()}
 
 
