@@ -29,7 +29,7 @@ from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
 from daskenv_lab.flows.runner import DaskRunner, Prepared
 from daskenv_lab.flows.shipping import CannotTravel, written_room
-from daskenv_lab.flows.sync import Code, ship
+from daskenv_lab.flows.sync import Code, ship, travelling
 from daskenv_lab.flows.target import Reached, reach
 from daskenv_lab.flows.unfinished import end_subflows, ended_at_api, note
 
@@ -238,6 +238,7 @@ class DaskExecutor(DaskRunner):
         shipped = ship(client, current_flow())
         for sentence in shipped.sentences:
             self.say(sentence)
+        self._entered.enter_context(travelling(shipped.by_value))
         return shipped.code
 
     def _written_room(self) -> tuple[dict[str, Any], Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from daskenv_lab.flows.sync.declared import declare, declared, withdraw
 from daskenv_lab.flows.sync.onworker import Code, current_code
-from daskenv_lab.flows.sync.ship import Shipped, gather, send, ship
+from daskenv_lab.flows.sync.ship import Shipped, gather, send, ship, travelling
 
 __all__ = [
     "Code",
@@ -13,5 +13,6 @@ __all__ = [
     "gather",
     "send",
     "ship",
+    "travelling",
     "withdraw",
 ]

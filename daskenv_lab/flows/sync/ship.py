@@ -70,6 +70,8 @@ _sent: weakref.WeakKeyDictionary[Any, _Sent] = weakref.WeakKeyDictionary()
 _sending = threading.Lock()
 _by_value: set[str] = set()
 """The modules that we let travel inside flows, and have not taken back."""
+_needed: list[frozenset[str]] = []
+"""Those that must travel so, for each flow run that goes on."""
 _told: set[str] = set()
 
 
@@ -79,6 +81,8 @@ class Gathered:
 
     tree: Tree
     names: tuple[str, ...]
+    by_value: frozenset[str] = frozenset()
+    """The modules that travel inside the flow."""
     reloaded: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     flow: Flow[..., Any] | None = None
@@ -103,6 +107,8 @@ class Shipped:
     """What came of shipping: the code that a flow run uses, and what was done for it."""
 
     code: Code
+    by_value: frozenset[str] = frozenset()
+    """The modules that are not in it, and travel inside the flow."""
     files: tuple[str, ...] = ()
     """The places of the files that changed and were sent; empty if nothing was."""
     size: int = 0
@@ -134,6 +140,16 @@ def ship(client: distributed.Client, flow: Flow[..., Any] | None = None) -> Ship
     return send(client, gather(flow))
 
 
+@contextlib.contextmanager
+def travelling(modules: frozenset[str]) -> Iterator[None]:
+    """Let modules travel inside a flow to its end, also if a subflow ships them meanwhile."""
+    _needed.append(modules)
+    try:
+        yield
+    finally:
+        _needed.remove(modules)
+
+
 def gather(flow: Flow[..., Any] | None = None) -> Gathered:
     """Read what is to be shipped, and bring the kernel's modules up to their files.
 
@@ -160,6 +176,7 @@ def gather(flow: Flow[..., Any] | None = None) -> Gathered:
     return Gathered(
         tree=tree,
         names=names,
+        by_value=frozenset(found.by_value),
         reloaded=tuple(reloaded),
         gone=tuple(f"{name} ({path})" for name, path in found.gone.items()),
         flow=flow,
@@ -206,7 +223,7 @@ def _sent_as_gathered(client: distributed.Client, gathered: Gathered) -> Shipped
         if former.scheduler != scheduler:
             former = _Sent()
         if not code.id or former.code == code:
-            return Shipped(code=code, sentences=_news(gathered))
+            return Shipped(code=code, by_value=gathered.by_value, sentences=_news(gathered))
         # If it fails half-way, the scheduler is asked the next time what it has.
         _sent[client] = replace(former, code=Code())
         sent, workers = _send(client, code, bundles)
@@ -221,6 +238,7 @@ def _sent_as_gathered(client: distributed.Client, gathered: Gathered) -> Shipped
         )
     return Shipped(
         code=code,
+        by_value=gathered.by_value,
         files=tuple(changed),
         size=size,
         workers=workers,
@@ -309,15 +327,16 @@ def _bundles(files: Mapping[str, File]) -> dict[str, dict[str, File]]:
 def _travel_by_value(found: Found, shipped: Iterable[str]) -> None:
     """Let travel inside the flow what no worker can import.
 
-    What is shipped from now on is imported. All else stays as it is: a flow whose module it is
-    may run at this moment, and this one be its subflow.
+    What is shipped from now on is imported, unless a flow run that goes on was to do without.
+    All else stays as it is: a flow whose module it is may run at this moment, and this one be its
+    subflow.
     """
     wanted = {n for n in found.by_value if n in sys.modules}
     before = cloudpickle.list_registry_pickle_by_value()
     for name in wanted - before:
         cloudpickle.register_pickle_by_value(sys.modules[name])
         _by_value.add(name)
-    for name in _by_value - wanted:
+    for name in _by_value.difference(wanted, *_needed):
         if name.partition(".")[0] in shipped and name in sys.modules:
             _by_value.discard(name)
             if name in before:
