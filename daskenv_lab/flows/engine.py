@@ -21,6 +21,7 @@ import cloudpickle
 from distributed import WorkerPlugin
 
 from daskenv_lab.flows.lightly import import_jsonschema
+from daskenv_lab.flows.names import versioned
 from daskenv_lab.flows.parcels import Parcels
 from daskenv_lab.flows.reporters import REPORTERS
 from daskenv_lab.flows.room import TOPIC
@@ -89,7 +90,7 @@ def _packed(opener: Any) -> tuple[str, bytes]:
     """Pickle the code, under a name that says which code it is."""
     by_value = sorted(n for n in cloudpickle.list_registry_pickle_by_value() if n in sys.modules)
     own = [n for n in by_value if n.startswith(f"{__name__.partition('.')[0]}.")]
-    digest = hashlib.sha256(platform.python_version().encode())
+    digest = hashlib.sha256(versioned(platform.python_version()).encode())
     for module in own:
         digest.update(inspect.getsource(sys.modules[module]).encode())
     name = f"{PREFIX}{digest.hexdigest()[:16]}"

@@ -3,9 +3,15 @@
 A cluster outlives kernels, and so may have served another version of this package, or serve it
 still: what that version keeps has another shape. Only the user's modules are in one place for all
 versions, since a process has one ``sys.modules`` (`daskenv_lab.flows.sync.onworker.store_here`).
+
+The module is pickled by value, with those that use it.
 """
 
 from __future__ import annotations
+
+import sys
+
+import cloudpickle
 
 from daskenv_lab import __version__
 
@@ -19,3 +25,6 @@ def versioned(name: str) -> str:
     True
     """
     return f"{name}-{__version__}"
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
