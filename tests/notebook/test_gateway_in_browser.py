@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from daskenv_lab import DaskGatewayEnvironment, registry
 from tests.providers.conftest import PASSWORD, GatewayServer, StartGateway
@@ -96,7 +97,8 @@ def test_a_stopped_gateway_is_told(lab: Watched, server: GatewayServer) -> None:
     scale = panel.get_by_role("form", name="Scale")
     scale.get_by_label("Workers").fill("2")
     scale.get_by_role("button", name="Scale").click()
-    scale.get_by_text(server.address).wait_for()
+    # Which says, if it fails, what is told instead.
+    expect(scale.get_by_role("status")).to_contain_text(server.address, timeout=120_000)
     panel = tab(lab, "Start")
     panel.get_by_label("Profile or kind").select_option("local")
     panel.get_by_label("Threads of a worker").wait_for()
