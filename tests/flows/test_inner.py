@@ -37,7 +37,7 @@ def test_children_that_die_with_their_parent(
 
     @task
     def child(x: int) -> int:
-        for _ in range(1200 if not (tmp_path / "killed").exists() else 1):
+        for _ in range(4800 if not (tmp_path / "killed").exists() else 1):
             time.sleep(0.05)
         return x
 
