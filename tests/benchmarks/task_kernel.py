@@ -94,19 +94,18 @@ def main(order: dict[str, Any]) -> Told:
 def on_the_client(client: Any, order: dict[str, Any]) -> Told:
     """Time plain tasks of Dask's, without Prefect."""
     work, n = WORK[order["case"]], order["n"]
+    taken = order["case"] == "taken"
     client.gather(client.map(work, range(WARM), pure=False))
     meter = Meter(order["weigh"])
     began = time.perf_counter()
     futures = client.map(work, range(n), pure=False)
     submitted = time.perf_counter() - began
-    if order["case"] == "taken":
-        results = client.submit(sizes, futures, pure=False).result()
-    else:
-        results = client.gather(futures)
+    last = client.submit(sizes, futures, pure=False) if taken else futures
+    results = client.gather(last)
     wall = time.perf_counter() - began
     told: Told = {"wall": wall, "results": wall, "submit": submitted, "held": meter.grown()}
-    assert results == n * MEGABYTE if order["case"] == "taken" else len(results) == n
-    del futures, results
+    assert results == n * MEGABYTE if taken else len(results) == n
+    del futures, last, results
     return {**told, "left": meter.grown()}
 
 

@@ -90,7 +90,7 @@ def recorded(api: str) -> Callable[..., list[Any]]:
     import time
 
     def read(flow_run_id: str, n: int) -> list[Any]:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 120
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run_id))]))
         with get_client(sync_client=True) as client:
             while True:

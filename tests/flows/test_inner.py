@@ -106,7 +106,7 @@ def test_what_runs_inside_a_task_that_dies(
     def child() -> str:
         if not (tmp_path / "killed").exists():
             (tmp_path / "pid").write_text(str(os.getpid()))
-            time.sleep(60)
+            time.sleep(240)  # Until it is killed.
         return "done"
 
     # As it would be written for the kernel, and as it is by default.
