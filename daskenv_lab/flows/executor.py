@@ -24,10 +24,11 @@ from daskenv_lab.flows.inside import WorkerRunner, open_room
 from daskenv_lab.flows.leaving import leave_rooms
 from daskenv_lab.flows.nearby import fetch_from_nearby
 from daskenv_lab.flows.nested import NESTED
-from daskenv_lab.flows.prefect3 import current_flow, without_heartbeats
+from daskenv_lab.flows.prefect3 import current_flow
 from daskenv_lab.flows.relay.prefect_http import stripped
 from daskenv_lab.flows.relay.route import hurry, route_for
 from daskenv_lab.flows.runner import DaskRunner, Prepared
+from daskenv_lab.flows.settings import settings_of_flow_run
 from daskenv_lab.flows.shipping import CannotTravel, written_room
 from daskenv_lab.flows.sync import Code, ship, travelling
 from daskenv_lab.flows.target import Reached, reach
@@ -183,8 +184,8 @@ class DaskExecutor(DaskRunner):
     def __enter__(self) -> Self:
         entered = super().__enter__()
         if not self._last:
-            # Whether this process lives is known without: see `unfinished`.
-            self._entered.enter_context(without_heartbeats())
+            # Whether this process lives is known without heartbeats: see `unfinished`.
+            self._entered.enter_context(settings_of_flow_run())
         return entered
 
     def __exit__(self, exc_type: Any, exc_value: Any, trace: Any) -> None:

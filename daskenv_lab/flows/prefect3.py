@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,9 +18,7 @@ from prefect.context import (
     AssetContext,
     FlowRunContext,
     SettingsContext,
-    SyncClientContext,
     TagsContext,
-    hydrated_context,
     serialize_context,
     tags,
 )
@@ -176,24 +173,6 @@ def settings_in_force() -> object:
     return SettingsContext.get()
 
 
-@contextlib.contextmanager
-def without_heartbeats() -> Iterator[None]:
-    """Let flow runs that begin meanwhile send no heartbeats, unless Prefect was told how often.
-
-    Prefect joins the thread that sends them, which sleeps a second at a time: a flow run's end
-    waits for it. Its engine looks at the setting when it has entered the task runner.
-    """
-    settings = SettingsContext.get()
-    flows = settings.settings.flows if settings else None
-    if settings is None or flows is None or "heartbeat_frequency" in flows.model_fields_set:
-        yield
-        return
-    silent = flows.model_copy(update={"heartbeat_frequency": None})
-    changed = settings.settings.model_copy(update={"flows": silent})
-    with SettingsContext(profile=settings.profile, settings=changed):
-        yield
-
-
 def current_tags() -> list[str]:
     """List the tags that are set for new runs."""
     context = TagsContext.get()
@@ -224,34 +203,6 @@ def written_assets(
         task_inputs=cast("Any", dict(inputs)),
         copy_to_child_ctx=True,
     ).serialize()
-
-
-class OpenContext:
-    """A flow run's context on a worker: opened once, entered by each task run, closed once.
-
-    Prefect opens it for each task run, of which 85 ms go into its settings and HTTP client.
-    """
-
-    def __init__(self, written: Mapping[str, Any]) -> None:
-        self._context = contextvars.copy_context()
-        self._stack = contextlib.ExitStack()
-        try:
-            self._context.run(self._open, dict(written))
-        except BaseException:
-            self.close()
-            raise
-
-    def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in a copy of the context."""
-        return self._context.copy().run(function, *args)
-
-    def close(self) -> None:
-        """Close what the context holds open."""
-        self._context.run(self._stack.close)
-
-    def _open(self, written: dict[str, Any]) -> None:
-        self._stack.enter_context(hydrated_context(written))
-        self._stack.enter_context(SyncClientContext())
 
 
 @contextlib.contextmanager

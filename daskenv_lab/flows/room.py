@@ -19,6 +19,8 @@ import distributed.worker
 from prefect.states import Crashed
 from tornado.ioloop import PeriodicCallback
 
+from daskenv_lab.flows.console import write_plainly
+from daskenv_lab.flows.contexts import OpenContext, surroundings_on
 from daskenv_lab.flows.ingraph import ROOMS
 from daskenv_lab.flows.interrupt import Call, Stopped
 from daskenv_lab.flows.names import versioned
@@ -26,7 +28,6 @@ from daskenv_lab.flows.nested import enter_room, tell_client
 from daskenv_lab.flows.outcome import outcome_of
 from daskenv_lab.flows.parcels import fetch
 from daskenv_lab.flows.prefect3 import (
-    OpenContext,
     announce,
     api_url,
     run_async_task_call,
@@ -215,7 +216,8 @@ class Room:
                 if flow := written["flow_run_context"].get("flow"):
                     flow.task_runner = self._runner_type()
                 settings = put_into(written["settings_context"], reached)
-                self._context = OpenContext({**written, "settings_context": settings})
+                self._context = OpenContext(surroundings_on(worker, settings), written)
+                write_plainly()
                 routes = worker.__dict__.setdefault(ROUTES, {})
                 self._context.run(lambda: routes.update({api_url(): self.route}))
                 trust_own_cluster(worker)

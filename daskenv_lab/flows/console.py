@@ -1,0 +1,51 @@
+"""Prefect's log lines on a worker's stderr, where nobody sees colours.
+
+Prefect writes them with rich, which lays each line out and highlights it, and then leaves the
+colours away where there is no terminal: a tenth of what a small task run costs its worker.
+
+The module is pickled by value, for workers that have Prefect and not this package.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_LOGGING_MARKUP
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+
+class PlainConsole:
+    """Writes lines as they are, in the place of a `rich.console.Console`."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def print(self, line: str, **_: Any) -> None:
+        """Write a line."""
+        self.file.write(f"{line}\n")
+        self.file.flush()
+
+
+def write_plainly() -> None:
+    """Let this process's handlers of Prefect's write plain lines where they show no colours."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler, PrefectConsoleHandler):
+                make_plain(handler)
+
+
+def make_plain(handler: PrefectConsoleHandler) -> None:
+    """Let a handler write plain lines, unless it writes colours or markup."""
+    console: Any = handler.console
+    as_it_should_be = isinstance(console, PlainConsole) or console.is_terminal
+    if not as_it_should_be and not PREFECT_LOGGING_MARKUP.value():
+        handler.console = cast("Any", PlainConsole(console.file))
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
