@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 ITEMS = "X-Daskenv-Items"
 """The header by which the relay knows what needs no answer: the number of events or log lines."""
 
-HOLD = 60.0
+HOLD = 180.0
 """Seconds for which events are held at most, so that recording takes no time from the tasks.
+
+Ten thousand small task runs take two minutes on two slow cores, and twice that beside a server
+that records them there.
 
 The end of their flow run lets them go. If this process is killed meanwhile, the client tells the
 API how its task runs ended. What goes through the client is held there.

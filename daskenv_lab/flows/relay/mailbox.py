@@ -22,7 +22,7 @@ import httpx
 
 from daskenv_lab.flows.pace import LOOK, Gathering, Pace, mark_of
 from daskenv_lab.flows.relay.prefect_http import ask_once, sync_http_client
-from daskenv_lab.flows.reporting import HOLD, PATIENCE
+from daskenv_lab.flows.reporting import PATIENCE
 
 if TYPE_CHECKING:
     import contextvars
@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 KEPT = 256_000_000
 """Bytes, compressed, that wait for an API which does not answer; the oldest go first."""
+
+HOLD = 60.0
+"""Seconds for which many letters are held: less than on workers, as they go with this process."""
 
 AGAIN = 1.0
 """Seconds between two attempts to reach it."""
