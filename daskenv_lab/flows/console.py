@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, cast
 import cloudpickle
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_LOGGING_MARKUP
+from rich.console import Console
 
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import IO
 
 
 class PlainConsole:
     """Writes lines as they are, in the place of a `rich.console.Console`."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: IO[str]) -> None:
         self.file = file
 
     def print(self, line: str, **_: Any) -> None:
@@ -42,9 +43,10 @@ def write_plainly() -> None:
 
 def make_plain(handler: PrefectConsoleHandler) -> None:
     """Let a handler write plain lines, unless it writes colours or markup."""
-    console: Any = handler.console
-    as_it_should_be = isinstance(console, PlainConsole) or console.is_terminal
-    if not as_it_should_be and not PREFECT_LOGGING_MARKUP.value():
+    console = handler.console
+    # Another version of this package may have been here, whose class is another.
+    with_rich = isinstance(console, Console) and not console.is_terminal
+    if with_rich and not PREFECT_LOGGING_MARKUP.value():
         handler.console = cast("Any", PlainConsole(console.file))
 
 

@@ -43,14 +43,20 @@ class Surroundings:
     def __init__(self, written: Mapping[str, Any]) -> None:
         self._made_of = _made_of(written)
         # Empty, so that nothing of the call that comes first is kept for those after it.
-        self.context = contextvars.Context()
+        context = contextvars.Context()
         stack = contextlib.ExitStack()
         try:
-            self.context.run(self._open, stack, written)
+            context.run(self._open, stack, written)
         except BaseException:
-            self.context.run(stack.close)
+            context.run(stack.close)
             raise
-        weakref.finalize(self, self.context.run, stack.close).atexit = False
+        self._variables = list(context.items())
+        weakref.finalize(self, context.run, stack.close).atexit = False
+
+    def enter(self) -> None:
+        """Let the caller's context have them."""
+        for variable, value in self._variables:
+            variable.set(value)
 
     def made_of(self, written: Mapping[str, Any]) -> bool:
         """Tell whether they would be the same if they were made of these settings now."""
@@ -82,29 +88,26 @@ class OpenContext:
 
     def __init__(self, surroundings: Surroundings, written: Mapping[str, Any]) -> None:
         self._surroundings = surroundings
-        self._context = surroundings.context.copy()
+        self._context = contextvars.copy_context()
         self._stack = contextlib.ExitStack()
         try:
             self._context.run(self._open, {**written, "settings_context": {}})
         except BaseException:
             self.close()
             raise
-        self._variables = list(self._context.items())
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in a copy of the caller's context, with this one's variables."""
-        return contextvars.copy_context().run(self._run, function, args)
-
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        for variable, value in self._variables:
-            variable.set(value)
-        return function(*args)
+        """Call a function in a copy of the context."""
+        # Not in the caller's: Dask starts a task in that of whoever gave its loop work, such as
+        # another task run.
+        return self._context.copy().run(function, *args)
 
     def close(self) -> None:
         """Close what the context holds open."""
         self._context.run(self._stack.close)
 
     def _open(self, written: dict[str, Any]) -> None:
+        self._surroundings.enter()
         around = SyncClientContext.get()
         client = around.client if around else None
         self._stack.enter_context(hydrated_context(written, client=client))

@@ -15,6 +15,7 @@ from prefect.events.worker import emit_events_to_cloud
 from prefect.logging.handlers import APILogWorker, set_api_log_sink
 from prefect.settings import PREFECT_API_URL
 
+from daskenv_lab.flows import emitting
 from daskenv_lab.flows.names import versioned
 from daskenv_lab.flows.reporting import HOLD, Reporter
 from daskenv_lab.flows.sender import queued_by_prefect
@@ -56,6 +57,7 @@ def reporter_of(
                 while len(reporters) >= REPORTERS_KEPT:
                     reporters.pop(next(iter(reporters))).close()
                 reporters[url] = Reporter(reporters, hold, workers, knows, tell_client)
+                emitting.put_in_place()
                 set_api_log_sink(lambda log: _take_log(reporters, log))
     reporter = reporters[url]
     reporter.install()

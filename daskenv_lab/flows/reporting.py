@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -79,7 +80,8 @@ class _Told:
     __slots__ = ("occurred", "open", "packed")
 
     def __init__(self, event: Event) -> None:
-        self.occurred = event.occurred.timestamp()
+        # Pendulum's own way takes ten times as long.
+        self.occurred = datetime.timestamp(event.occurred)
         self.packed = b""
         self.open: tuple[Event, contextvars.Context] | None = (event, contextvars.copy_context())
 

@@ -116,6 +116,15 @@ class Sender(EventsWorker):
         return done
 
 
+def sender_here() -> Sender | None:
+    """Give our sender, if it is the one that Prefect would send events by now."""
+    chosen = EventsWorker._client_override
+    if chosen is None:
+        return None
+    found = cast("Any", EventsWorker)._instances.get(hash((EventsWorker, *chosen)))
+    return found if isinstance(found, Sender) else None
+
+
 def queued_by_prefect() -> int:
     """Count the events that Prefect's own senders of this process have not sent yet."""
     # Prefect keeps its sender of log lines in the same place, and counts nothing off there.

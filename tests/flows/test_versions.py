@@ -20,7 +20,7 @@ import daskenv_lab
 pytestmark = pytest.mark.timeout(600)
 
 OLDER = "0.0.9"
-RENAMED = ("usages", "kilobytes", "install", "knows", "busy", "root", "relayed")
+RENAMED = ("usages", "kilobytes", "install", "knows", "busy", "made_of", "relayed")
 """What workers' objects have by other names in the older version."""
 
 MINE = "def more(x):\n    return x + {more}\n"
