@@ -45,8 +45,11 @@ def make_plain(handler: PrefectConsoleHandler) -> None:
     """Let a handler write plain lines, unless it writes colours or markup."""
     console = handler.console
     # Another version of this package may have been here, whose class is another.
-    with_rich = isinstance(console, Console) and not console.is_terminal
-    if with_rich and not PREFECT_LOGGING_MARKUP.value():
+    if not isinstance(console, Console):
+        return
+    # Workers may be threads of a kernel.
+    colours = console.is_terminal or console.is_jupyter
+    if not colours and not PREFECT_LOGGING_MARKUP.value():
         handler.console = cast("Any", PlainConsole(console.file))
 
 

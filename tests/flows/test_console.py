@@ -64,6 +64,11 @@ def test_terminals_and_markup_keep_rich(
     coloured = PrefectConsoleHandler(io.StringIO())
     make_plain(coloured)
     assert isinstance(coloured.console, Console)
+    monkeypatch.delenv("FORCE_COLOR")
+    shown = PrefectConsoleHandler(io.StringIO())
+    shown.console = Console(file=shown.stream, force_jupyter=True)
+    make_plain(shown)
+    assert isinstance(shown.console, Console)
 
 
 @task
