@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_LOGGING_MARKUP
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ def make_plain(handler: PrefectConsoleHandler) -> None:
         return
     # Workers may be threads of a kernel.
     colours = console.is_terminal or console.is_jupyter
-    if not colours and not PREFECT_LOGGING_MARKUP.value():
+    markup = console.render_str("[b]x[/b]").plain == "x"
+    if not colours and not markup:
         handler.console = cast("Any", PlainConsole(console.file))
 
 

@@ -9,6 +9,7 @@ The module is pickled by value, for workers that have Prefect and not this packa
 
 from __future__ import annotations
 
+import logging
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ EMITTING = versioned("daskenv_emitting")
 GIVEN = {"event", "resource", "occurred", "related", "payload", "id", "follows"}
 """What the engine gives; with anything else, Prefect's own function is called."""
 
+_log = logging.getLogger("distributed.worker.daskenv")
+
 
 class Emitter:
     """Is called where Prefect's engine emits events, and hands on what is not for our sender.
@@ -49,6 +52,8 @@ class Emitter:
     def __call__(self, **given: Any) -> Event | None:
         """Make an event and send it; what Prefect's own function does for a task run.
 
+        As there, one that cannot be sent is logged, and its task run goes on.
+
         Raises
         ------
         prefect.exceptions.EventTooLarge
@@ -57,11 +62,19 @@ class Emitter:
         sender = sender_here()
         if sender is None or given.keys() != GIVEN:
             return self._before(**given)
-        made = _made(**given)
+        try:
+            made = _made(**given)
+            size = made.size_bytes
+        except Exception:  # noqa: BLE001 - Prefect's own function says what is wrong with it
+            return self._before(**given)
         most = get_current_settings().server.events.maximum_size_bytes
-        if (size := made.size_bytes) > most:
+        if size > most:
             raise EventTooLarge(size, most)
-        sender.send(made)
+        try:
+            sender.send(made)
+        except Exception:  # noqa: BLE001 - it is logged; the task run goes on
+            _log.exception("the event %s of a task run was not sent", made.event)
+            return None
         return made
 
 

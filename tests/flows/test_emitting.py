@@ -114,6 +114,33 @@ def test_one_that_is_too_large_is_refused(sender: Sender) -> None:
                 emit(**given)
 
 
+def test_one_that_cannot_be_written_ends_no_task_run(sender: Sender) -> None:
+    """As with Prefect, it is logged, and the engine goes on."""
+    given = {**told()[0], "payload": {"x": object()}}
+    assert [emit(**given) for emit in (emit_event, Emitter(emit_event))] == [None, None]
+
+
+def test_a_sender_that_fails_ends_no_task_run() -> None:
+    """As with Prefect, the engine goes on."""
+
+    def fail(_: Event) -> None:
+        raise RuntimeError("the worker is closing")
+
+    reporters: dict[str, Reporter] = {}
+    with temporary_settings({PREFECT_API_URL: URL}):
+        reporter = Reporter(reporters, hold=60, knows=lambda _: False, tell_client=fail)
+        reporters[URL] = reporter
+        reporter.install()
+        EventsWorker.set_client_override(PrefectEventsClient, api_url=URL)
+        try:
+            given = told()[0]
+            assert [emit(**given) for emit in (emit_event, Emitter(emit_event))] == [None, None]
+        finally:
+            EventsWorker.set_client_override(None)
+            reporter._events.clear()
+            reporter.close()
+
+
 def test_other_senders_get_theirs() -> None:
     """What is not for our sender goes the way that it went before."""
     seen: list[dict[str, Any]] = []
