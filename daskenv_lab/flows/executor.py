@@ -330,11 +330,13 @@ class DaskExecutor(DaskRunner):
         return left
 
     def _fetch_untold(self) -> None:
-        """Fetch what ended on workers that died before they told of it."""
+        """Fetch what ended on workers that died before they told of it; give up what is lost."""
         untold = [f for f in self._futures.values() if not f.told]
         if untold:
             with contextlib.suppress(TimeoutError):
                 in_background(lambda: fetch(untold)).result(LEAVE)
+        for future in untold:
+            future.give_up()
 
     def _await_ends(self) -> None:
         """Wait a moment for the last ends that workers have told."""

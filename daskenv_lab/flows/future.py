@@ -215,6 +215,13 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         if self._outcome is None and self._dask_future.status not in ("finished", "lost"):
             self._settle()
 
+    def give_up(self) -> None:
+        """End a task run that a worker has finished and whose outcome cannot be fetched."""
+        self.settle_fault()
+        with self._settling:
+            if self._outcome is None and self._finished:
+                self._lose("its worker is gone, and the cluster does not run it again")
+
     def accept(self, outcomes: list[bytes]) -> None:
         """Take the outcome from what Dask holds, which has been fetched."""
         with self._settling:
@@ -321,10 +328,14 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         elif status == "error":
             self._end(Crashed(message=_sentence(error)), tell=True)
         else:
-            message = f"the cluster let go of the task ({status}): its scheduler or client is gone"
-            # Of one that ended before, the API is told how, by its worker or again by `tell_again`.
-            self.unheard = self._finished and self.told_state is None
-            self._end(Crashed(message=message), tell=not self._finished and self.told_state is None)
+            self._lose(
+                f"the cluster let go of the task ({status}): its scheduler or client is gone"
+            )
+
+    def _lose(self, message: str) -> None:
+        """End it as Crashed here; of one that ended before, the API is told later how."""
+        self.unheard = self._finished and self.told_state is None
+        self._end(Crashed(message=message), tell=not self._finished and self.told_state is None)
 
     def _end(self, state: State[Any], *, tell: bool) -> None:
         if tell:

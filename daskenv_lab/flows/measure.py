@@ -8,23 +8,30 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from daskenv_lab.bounded import in_background
 from daskenv_lab.errors import ProviderError
 from daskenv_lab.flows.recorded import task_runs_of, waits_of, workers_of
 from daskenv_lab.flows.recording import PREFIX, Recorder, record_of
 from daskenv_lab.flows.room import bytes_sent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from daskenv_lab.flows.ends import Waited
     from daskenv_lab.flows.events import TaskEvent
     from daskenv_lab.providers.connection import Connection
     from daskenv_lab.report import ClientWait, TaskRunReport, WorkerReport
 
+T = TypeVar("T")
+
 INTERVAL = 0.5
 """Seconds between two samples of the cluster."""
+
+PATIENCE = 10.0
+"""Seconds for which the cluster is waited for; what it does not tell by then stays unmeasured."""
 
 _LOST = (OSError, TimeoutError, ValueError, RuntimeError)
 _numbers = itertools.count()
@@ -114,14 +121,16 @@ class Measurement:
     def _begin_record(self) -> None:
         client = self._connection.client
         with contextlib.suppress(*_LOST):
-            client.register_plugin(Recorder(self._recorder, client.id), name=self._recorder)
+            recorder = Recorder(self._recorder, client.id)
+            _ask(partial(client.register_plugin, recorder, name=self._recorder))
         self._recorded_from = self._seconds()
 
     def _end_record(self) -> None:
         if not self._connection.open:
             return
         with contextlib.suppress(*_LOST):
-            told = self._connection.client.run_on_scheduler(record_of, name=self._recorder)
+            client = self._connection.client
+            told = _ask(partial(client.run_on_scheduler, record_of, name=self._recorder))
             self._record = dict(told or {})
             self.bandwidth = self._record.get("bandwidth")
 
@@ -145,6 +154,10 @@ class Measurement:
         if not self._connection.open:
             return {}
         with contextlib.suppress(*_LOST):
-            told = self._connection.client.run(bytes_sent, on_error="ignore")
+            told = _ask(partial(self._connection.client.run, bytes_sent, on_error="ignore"))
             return {who: int(n) for who, n in told.items()}
         return {}
+
+
+def _ask(call: Callable[[], T]) -> T:
+    return in_background(call).result(PATIENCE)

@@ -207,14 +207,15 @@ def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Pat
             quick.submit().wait()
             futures = long.map([1, 2, 3])
             deadline = time.monotonic() + 120
-            while not any(t["task_runs"] for t in started()) and time.monotonic() < deadline:
+            while "long" not in started() and time.monotonic() < deadline:
                 time.sleep(0.1)
             scheduler.kill()
             return futures.result()
 
-        def started() -> Any:
+        def started() -> set[str]:
             with Client(address, set_as_default=False) as client:
-                return [told for _, told in client.get_events(TOPIC)]
+                told = [told for _, told in client.get_events(TOPIC) if "task_runs" in told]
+            return {one["task"] for news in told for one in news["task_runs"]}
 
         with dask.config.set({"daskenv.timeouts.connect": "5s"}):
             report = run_flow(f, {}, on=address, progress=False)
@@ -252,6 +253,40 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
     (told,) = recorded(report.flow_run_id, 1)
     # On a busy machine the worker's last word may have come before it was killed.
     assert told.state_name == (state if futures[0].told_state is None else "Completed")
+
+
+@pytest.mark.parametrize("fault", ["the client is busy", "the scheduler hangs"])
+def test_an_end_that_is_lost_while_the_flow_ends(
+    api: str, recorded: Go, tmp_path: Path, fault: str
+) -> None:
+    """Its worker is gone, and the client does not see yet that the scheduler is too."""
+    futures: list[DaskFuture] = []
+
+    @task
+    def quick() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+
+    with processes(tmp_path) as (scheduler, address):
+
+        @flow
+        def f() -> None:
+            futures.append(quick.submit())
+            futures[0].wait()
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+            if fault == "the scheduler hangs":
+                scheduler.send_signal(signal.SIGSTOP)
+                return
+            current_runner().client.loop.add_callback(time.sleep, 2)
+            time.sleep(0.1)
+            scheduler.kill()
+
+        try:
+            with dask.config.set({"daskenv.timeouts.connect": "5s"}):
+                report = run_flow(f, {}, on=address, progress=False)
+        finally:
+            scheduler.kill()
+    (told,) = recorded(report.flow_run_id, 1)
+    assert told.state_name == ("Crashed" if futures[0].told_state is None else "Completed")
 
 
 def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:
@@ -313,7 +348,7 @@ def processes(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     where = folder / "scheduler.json"
     dask_cli = [sys.executable, "-m", "dask"]
     scheduler_options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    worker_options = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
+    worker_options = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "20"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(
         [*dask_cli, "scheduler", "--scheduler-file", str(where), *scheduler_options], **quiet
