@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 RECORD = "prefect-api.json"
 LOCK = "prefect-api.lock"
-SERVER = "prefect"
-"""The module that is run, and the name of its log."""
+SERVER = "daskenv_lab.flows.prefect_server"
+"""The module that is run."""
 
 DATABASE = "prefect.db"
 
@@ -54,8 +54,8 @@ RECORDER = {"batch_size": 200, "flush_interval": 1}
 """How the server gathers what it is told of task runs; the user's own settings come first.
 
 By default each event has a transaction of its own. A thousand task runs then take five times as
-long, and meanwhile SQLite refuses other writers, such as the next flow run: Prefect's clients try
-again only after 2, 4 and 8 seconds. The server rounds the seconds down, and at 0 never rests.
+long, and meanwhile SQLite refuses other writers more often (see `prefect_server`). The server
+rounds the seconds down, and at 0 never rests.
 """
 
 
