@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import distributed
 
 GATHER = 0.25
-"""Seconds between two looks for results that can be fetched together."""
+"""Seconds between two looks for results that can be fetched together, at least."""
+
+LONGEST_GATHER = 1.0
+"""The same at most: the longer it takes anyway, the fewer requests there need be."""
 
 
 class DaskFutureList(PrefectFutureList[Any]):
@@ -45,10 +48,12 @@ class DaskFutureList(PrefectFutureList[Any]):
         deadline = None if timeout is None else time.monotonic() + timeout
         left = dict.fromkeys(cast("list[DaskFuture]", self))
         ids = [future.task_run_id for future in left]
+        began = time.monotonic()
         noted = next(iter(left))._ended.noted(ids) if left else contextlib.nullcontext()
         with noted, out_of_the_slot():
             while left:
-                for future in _ended_of(left, deadline):
+                patience = min(max((time.monotonic() - began) / 8, GATHER), LONGEST_GATHER)
+                for future in _ended_of(left, patience, deadline):
                     del left[future]
                     if raise_on_failure:
                         future.result()
@@ -59,10 +64,12 @@ class DaskFutureList(PrefectFutureList[Any]):
         return [future.result(raise_on_failure=raise_on_failure) for future in self]
 
 
-def _ended_of(futures: Iterable[DaskFuture], deadline: float | None) -> list[DaskFuture]:
+def _ended_of(
+    futures: Iterable[DaskFuture], patience: float, deadline: float | None
+) -> list[DaskFuture]:
     """Wait a moment for futures to end, and fetch the outcomes of those that have."""
     waiting = [future for future in futures if not future.done]
-    moment = time.monotonic() + GATHER
+    moment = time.monotonic() + patience
     until = moment if deadline is None else min(moment, deadline)
     for future in waiting:
         future.wait(max(until - time.monotonic(), 0))
