@@ -11,6 +11,7 @@ import pickle
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
@@ -335,7 +336,12 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
     def _lose(self, message: str) -> None:
         """End it as Crashed here; of one that ended before, the API is told later how."""
         self.unheard = self._finished and self.told_state is None
-        self._end(Crashed(message=message), tell=not self._finished and self.told_state is None)
+        state: State[Any] = Crashed(message=message)
+        first = self._task_run.state
+        if self.unheard and first is not None:
+            # What its worker may tell later comes after it, and counts.
+            state.timestamp = first.timestamp + timedelta(microseconds=1)
+        self._end(state, tell=not self._finished and self.told_state is None)
 
     def _end(self, state: State[Any], *, tell: bool) -> None:
         if tell:

@@ -14,8 +14,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from prefect.server.api import server
-
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
@@ -116,6 +114,7 @@ def _patient(create_app: Callable[..., Any]) -> Callable[..., Any]:
 
 if __name__ == "__main__":
     from prefect.cli import app
+    from prefect.server.api import server
 
     server.create_app = _patient(server.create_app)
     app()

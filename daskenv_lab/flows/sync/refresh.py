@@ -142,9 +142,9 @@ def _is_stale(module: types.ModuleType, file: Path) -> bool:
 
 def _differs(module: types.ModuleType, file: Path) -> bool:
     """Tell whether a module is another than what its file holds, where nobody noted it."""
-    if type(module.__loader__) is not importlib.machinery.SourceFileLoader:
-        return False  # Others, such as pytest's, change the code that they load.
     now = compiled(file)
+    if not _loads_as_it_is(module.__loader__, file, now):
+        return False
     if (then := _compiled_before(module)) is not None and then != now:
         return True
     # Another process can have compiled the file since.
@@ -159,6 +159,17 @@ def _differs(module: types.ModuleType, file: Path) -> bool:
         for value in list(vars(module).values())
         for code in codes_of(value)
     )
+
+
+def _loads_as_it_is(loader: Any, file: Path, code: types.CodeType) -> bool:
+    """Tell whether a loader runs what Python makes of a file; pytest's, say, changes it."""
+    plain = importlib.machinery.SourceFileLoader
+    if type(loader) is plain or not isinstance(loader, plain):
+        return type(loader) is plain
+    # That of beartype, which comes with Prefect's server, loads all modules and changes a few.
+    with contextlib.suppress(Exception):  # it is anybody's code
+        return loader.source_to_code(file.read_bytes(), str(file)) == code
+    return False
 
 
 def _compiled_before(module: types.ModuleType) -> types.CodeType | None:

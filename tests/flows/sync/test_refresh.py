@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,26 @@ def test_edits_before_the_first_look_are_noticed(
     assert set(gather(etl).reloaded) == seen
     assert space["method"].C().got == 2
     assert ("const" in seen) is (space["const"].RATE == 2)
+
+
+@pytest.mark.slow
+def test_edits_are_noticed_beside_a_loader_that_stands_in_for_pythons(tmp_path: Path) -> None:
+    """Prefect's server brings one, which changes only what asks for it."""
+    script = (
+        "import prefect.server.api.server, pathlib, sys\n"
+        "from daskenv_lab.flows.sync import declare, gather\n"
+        "sys.path.insert(0, '.')\n"
+        "file = pathlib.Path('early.py')\n"
+        "file.write_text('def f():\\n    return 1\\n')\n"
+        "import early\n"
+        "file.write_text('def f():\\n    return 2\\n')\n"
+        "declare('early.py')\n"
+        "print(type(early.__loader__).__name__, gather().reloaded, early.f())\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert told.stdout.split(maxsplit=1)[-1] == "('early',) 2\n", told.stderr
 
 
 def test_what_cannot_be_loaded_stays_stale(
