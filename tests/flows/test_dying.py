@@ -17,6 +17,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 from prefect import flow, task
+from prefect.futures import wait
 
 import daskenv_lab
 from daskenv_lab.flows.events import feed_of
@@ -217,7 +218,7 @@ def test_the_scheduler_killed_during_a_run(api: str, recorded: Go, tmp_path: Pat
                 told = [told for _, told in client.get_events(TOPIC) if "task_runs" in told]
             return {one["task"] for news in told for one in news["task_runs"]}
 
-        with dask.config.set({"daskenv.timeouts.connect": "5s"}):
+        with dask.config.set({"daskenv.timeouts.connect": "15s"}):
             report = run_flow(f, {}, on=address, progress=False)
     assert report.error is not None
     assert "scheduler" in str(report.error)
@@ -242,17 +243,19 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
 ) -> None:
     """Its worker tells how it ended, or is gone too: the API has a final state all the same."""
     futures: list[DaskFuture] = []
+    # What happened to many small ones is held by their worker.
+    n = 150 if fault == "its worker lives, the scheduler hangs" else 1
 
     @task
-    def quick() -> None:
+    def quick(_: int) -> None:
         (tmp_path / "pid").write_text(str(os.getpid()))
 
     with processes(tmp_path) as (scheduler, address):
 
         @flow
         def f() -> None:
-            futures.append(quick.submit())
-            futures[0].wait()
+            futures.extend(quick.map(range(n)))
+            wait(futures)
             if "dies" in fault:
                 os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
             if "hangs" in fault:
@@ -264,19 +267,20 @@ def test_a_task_run_that_ended_just_before_its_scheduler_died(
                 time.sleep(0.1)
             scheduler.kill()
 
-        with dask.config.set({"daskenv.timeouts.connect": "5s"}):
+        with dask.config.set({"daskenv.timeouts.connect": "15s"}):
             report = run_flow(f, {}, on=address, progress=False)
-        (told,) = recorded(report.flow_run_id, 1)
+        told = recorded(report.flow_run_id, n)
         scheduler.kill()
         # On a busy machine the worker's last word may have come before it was killed.
         heard = "lives" in fault or futures[0].told_state is not None
-        expected = "Completed" if heard else "Crashed"
+        expected = {"Completed" if heard else "Crashed"}
         deadline = time.monotonic() + 60
-        while told.state_name != expected and time.monotonic() < deadline:
+        while {run.state_name for run in told} != expected and time.monotonic() < deadline:
             # What the worker tells as it closes takes the place of what was told in its stead.
             time.sleep(0.5)
-            (told,) = recorded(report.flow_run_id, 1)
-    assert told.state_name == expected
+            told = recorded(report.flow_run_id, n)
+    assert {run.state_name for run in told} == expected
+    assert len(told) == n
 
 
 def test_two_kernels_at_once(own: LocalCluster, api: str, recorded: Go) -> None:
