@@ -221,7 +221,7 @@ class DaskFuture(PrefectTaskRunFuture[Any]):
         self.settle_fault()
         with self._settling:
             if self._outcome is None and self._finished:
-                self._lose("its worker is gone, and the cluster does not run it again")
+                self._lose("a worker finished it, but neither told how nor gave its result in time")
 
     def accept(self, outcomes: list[bytes]) -> None:
         """Take the outcome from what Dask holds, which has been fetched."""

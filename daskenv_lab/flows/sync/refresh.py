@@ -142,8 +142,11 @@ def _is_stale(module: types.ModuleType, file: Path) -> bool:
 
 def _differs(module: types.ModuleType, file: Path) -> bool:
     """Tell whether a module is another than what its file holds, where nobody noted it."""
+    loader = module.__loader__
+    if not isinstance(loader, importlib.machinery.SourceFileLoader):
+        return False  # Others, such as pytest's, change the code that they load.
     now = compiled(file)
-    if not _loads_as_it_is(module.__loader__, file, now):
+    if not _loads_as_it_is(loader, file, now):
         return False
     if (then := _compiled_before(module)) is not None and then != now:
         return True
@@ -161,11 +164,12 @@ def _differs(module: types.ModuleType, file: Path) -> bool:
     )
 
 
-def _loads_as_it_is(loader: Any, file: Path, code: types.CodeType) -> bool:
-    """Tell whether a loader runs what Python makes of a file; pytest's, say, changes it."""
-    plain = importlib.machinery.SourceFileLoader
-    if type(loader) is plain or not isinstance(loader, plain):
-        return type(loader) is plain
+def _loads_as_it_is(
+    loader: importlib.machinery.SourceFileLoader, file: Path, code: types.CodeType
+) -> bool:
+    """Tell whether a loader runs what Python makes of a file."""
+    if type(loader) is importlib.machinery.SourceFileLoader:
+        return True
     # That of beartype, which comes with Prefect's server, loads all modules and changes a few.
     with contextlib.suppress(Exception):  # it is anybody's code
         return loader.source_to_code(file.read_bytes(), str(file)) == code
